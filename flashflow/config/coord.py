@@ -1,0 +1,177 @@
+"""The coordinator's settings."""
+
+import logging
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
+
+from flashflow.config.ini import (
+    FilePath,
+    Lines,
+    OptionalFilePath,
+    Settings,
+    SocketAddress,
+    load_settings,
+    setting,
+    value_error,
+)
+
+SET_UP_S = 15
+"""Seconds of a slot kept for building circuits, before the warm-up."""
+DRAIN_S = 5
+"""Seconds of a slot kept for the last reports, after the duration."""
+COOKIE_NAME = "control_auth_cookie"
+"""The file in the data directory that a controller must know."""
+
+DEFAULTS = """
+[coord]
+datadir = data-coord
+keydir = ${datadir}/keys
+key = ${keydir}/coord.pem
+resultsdir = ${datadir}/results
+database = ${resultsdir}/results.sqlite
+tor_datadir = ${datadir}/tor
+listen_addr = localhost:12934
+ctrl_addr = localhost:12935
+
+[v3bw]
+max_results_age = 604800
+v3bw = ${coord:resultsdir}/v3bw
+interval = 3600
+
+[meas_params]
+meas_duration = 30
+bg_percent = 0.25
+warmup = 2
+slot = 60
+period = 86400
+multiplier = 2.25
+epsilon1 = 0.20
+epsilon2 = 0.05
+bucket_cells = 125
+
+[directory]
+source = file
+consensus =
+descriptors =
+refresh = 3600
+
+[relay_filter]
+file = relay_filter
+
+[ctrl]
+coord_addr = ${coord:ctrl_addr}
+cookie = ${coord:datadir}/control_auth_cookie
+
+[tor]
+tor_bin =
+torrc_extra_lines =
+
+[log]
+level = INFO
+"""
+"""Sections and keys keep the names of the original FlashFlow where they mean the same."""
+
+LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(lambda text: text.upper())]
+
+
+class CoordConfig(Settings):
+    """coord.conf, checked; every path is absolute."""
+
+    datadir: FilePath = setting("coord.datadir", "a path")
+    """Where everything of the coordinator lives."""
+    keydir: FilePath = setting("coord.keydir", "a path")
+    """The coordinator's key and one certificate (*.pem) for each trusted measurer."""
+    key: FilePath = setting("coord.key", "a path")
+    """The coordinator's own key and certificate, one PEM file."""
+    resultsdir: FilePath = setting("coord.resultsdir", "a path")
+    """Results database and v3bw files."""
+    database: FilePath = setting("coord.database", "a path")
+    """The results database, SQLite."""
+    tor_datadir: FilePath = setting("coord.tor_datadir", "a path")
+    """The Tor client's data directory."""
+    listen_addr: SocketAddress = setting("coord.listen_addr", "host:port or [IPv6]:port")
+    """Where measurers connect to."""
+    ctrl_addr: SocketAddress = setting("coord.ctrl_addr", "host:port or [IPv6]:port")
+    """Where controllers connect to."""
+
+    max_results_age_s: int = setting("v3bw.max_results_age", "seconds, 60 or more", ge=60)
+    """Results older than this are not published, seconds."""
+    v3bw: FilePath = setting("v3bw.v3bw", "a path")
+    """The symbolic link to the newest v3bw file."""
+    v3bw_interval_s: int = setting("v3bw.interval", "seconds, 1 or more", ge=1)
+    """Seconds from one v3bw file to the next."""
+
+    meas_duration_s: int = setting("meas_params.meas_duration", "whole seconds, 1 to 600", ge=1, le=600)
+    """Seconds that a measurement counts (D)."""
+    bg_percent: float = setting("meas_params.bg_percent", "a fraction above 0 and below 0.5", gt=0, lt=0.5)
+    """r, the largest share of background traffic that is believed; a fraction in spite of its name."""
+    warmup_s: int = setting("meas_params.warmup", "whole seconds, 0 to 60", ge=0, le=60)
+    """Seconds of traffic before second 1."""
+    slot_s: int = setting("meas_params.slot", "whole seconds, 1 or more", ge=1)
+    """Length of a slot, seconds."""
+    period_s: int = setting("meas_params.period", "whole seconds, 1 to 604800", ge=1, le=604_800)
+    """Every relay is measured once in each period, seconds; periods start at 00:00 UTC."""
+    multiplier: float = setting("meas_params.multiplier", "a number from 1 to 100", ge=1, le=100)
+    """m of the paper."""
+    epsilon1: float = setting("meas_params.epsilon1", "a fraction from 0 to 0.9", ge=0, le=0.9)
+    """ε1 of the paper, the error below."""
+    epsilon2: float = setting("meas_params.epsilon2", "a fraction from 0 to 1", ge=0, le=1)
+    """ε2 of the paper, the error above."""
+    bucket_cells: int = setting("meas_params.bucket_cells", "cells, 1 to 100000", ge=1, le=100_000)
+    """One cell of so many is checked."""
+
+    directory_source: Literal["file"] = setting("directory.source", "file")
+    """Where relays are known from."""
+    consensus: OptionalFilePath = setting("directory.consensus", "the path of a consensus file")
+    """The consensus, plain or compressed; load_coord refuses a file without one."""
+    descriptors: OptionalFilePath = setting("directory.descriptors", "a path, or nothing")
+    """The relays' server descriptors; without one no relay's keys are known."""
+    refresh_s: int = setting("directory.refresh", "seconds, 1 or more", ge=1)
+    """Seconds until the consensus is read again."""
+
+    relay_filter: FilePath = setting("relay_filter.file", "a path")
+    """Which relays are measured, and how."""
+
+    ctrl_coord_addr: SocketAddress = setting("ctrl.coord_addr", "host:port or [IPv6]:port")
+    """Where `flashflow ctrl` finds the coordinator."""
+    ctrl_cookie: FilePath = setting("ctrl.cookie", "a path")
+    """The cookie that `flashflow ctrl` shows."""
+
+    tor_bin: str = setting("tor.tor_bin", "a program, or nothing")
+    """A tor patched for FlashFlow; empty for FlashFlow's own Tor client."""
+    torrc_extra_lines: Lines = setting("tor.torrc_extra_lines", "lines of a torrc")
+    """Added to the torrc of tor_bin."""
+    log_level: LogLevel = setting("log.level", "DEBUG, INFO, WARNING or ERROR")
+    """The least severe messages that are logged."""
+
+    @property
+    def cookie_file(self) -> Path:
+        """Where the coordinator writes the cookie for its controllers."""
+        return self.datadir / COOKIE_NAME
+
+    @property
+    def allocation_factor(self) -> float:
+        """f of the paper: a relay gets f times its estimate."""
+        return self.multiplier * (1 + self.epsilon2) / (1 - self.epsilon1)
+
+    @property
+    def log_level_number(self) -> int:
+        """log_level as the logging module counts."""
+        return logging.getLevelNamesMapping()[self.log_level]
+
+
+def load_coord(path: Path) -> CoordConfig:
+    """The settings in the file at `path`. Raises UsageError with file, section, key and what was expected."""
+    config = load_settings(path, CoordConfig, DEFAULTS)
+    shortest_s = SET_UP_S + config.warmup_s + config.meas_duration_s + DRAIN_S
+    if config.slot_s < shortest_s:
+        parts = f"set-up {SET_UP_S} + warmup {config.warmup_s} + duration {config.meas_duration_s} + drain {DRAIN_S}"
+        raise value_error(path, "meas_params.slot", f"at least {shortest_s} s ({parts})", config.slot_s)
+    if config.period_s % config.slot_s:
+        expected = f"a multiple of the slot of {config.slot_s} s"
+        raise value_error(path, "meas_params.period", expected, config.period_s)
+    if config.consensus is None:
+        raise value_error(path, "directory.consensus", "the path of a consensus file", "nothing")
+    return config

@@ -1,0 +1,98 @@
+"""A measurer's settings."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import PlainValidator
+
+from flashflow.config.coord import LogLevel
+from flashflow.config.ini import FilePath, Lines, Settings, SocketAddress, load_settings, setting
+from flashflow.config.networks import AllowedNetworks, parse_networks
+from flashflow.model.units import from_mbps
+
+MAX_RATE_MBPS = 1_000_000
+"""Above this a number is a mistake of units."""
+
+DEFAULTS = """
+[measurer]
+datadir = data-meas
+keydir = ${datadir}/keys
+key = ${keydir}/measurer.pem
+coord_cert = ${keydir}/coord.pem
+tor_datadir = ${datadir}/tor
+coord_addr = localhost:12934
+max_rate = 1000
+allowed_networks = public
+workers = 0
+bucket_cells = 125
+
+[tor]
+tor_bin =
+torrc_extra_lines =
+
+[log]
+level = INFO
+"""
+
+
+def _to_networks(value: object) -> AllowedNetworks:
+    networks = parse_networks(str(value))
+    if not networks.public and not networks.networks:
+        raise ValueError("empty")
+    return networks
+
+
+def _to_rate(value: object) -> int:
+    mbps = float(str(value))
+    if not 0.1 <= mbps <= MAX_RATE_MBPS:  # false for nan and infinity too
+        raise ValueError("out of range")
+    return from_mbps(mbps)
+
+
+def _to_workers(value: object) -> int:
+    workers = int(str(value))
+    if not 0 <= workers <= 256:
+        raise ValueError("out of range")
+    return workers or os.cpu_count() or 1
+
+
+class MeasurerConfig(Settings):
+    """measurer.conf, checked; every path is absolute."""
+
+    datadir: FilePath = setting("measurer.datadir", "a path")
+    """Where everything of the measurer lives."""
+    keydir: FilePath = setting("measurer.keydir", "a path")
+    """Its key and the coordinator's certificate."""
+    key: FilePath = setting("measurer.key", "a path")
+    """The measurer's own key and certificate, one PEM file; the certificate's name is the measurer's."""
+    coord_cert: FilePath = setting("measurer.coord_cert", "a path")
+    """The coordinator's certificate, the only one that is trusted."""
+    tor_datadir: FilePath = setting("measurer.tor_datadir", "a path")
+    """The Tor client's data directory."""
+    coord_addr: SocketAddress = setting("measurer.coord_addr", "host:port or [IPv6]:port")
+    """Where the coordinator listens."""
+    max_rate_bytes: Annotated[int, PlainValidator(_to_rate)] = setting(
+        "measurer.max_rate", f"Mbit/s, 0.1 to {MAX_RATE_MBPS}"
+    )
+    """The most that this host sends over all measurements, cell bytes/s; the file gives Mbit/s."""
+    allowed_networks: Annotated[AllowedNetworks, PlainValidator(_to_networks)] = setting(
+        "measurer.allowed_networks", "`public` or networks such as 192.0.2.0/24, 2001:db8::/32"
+    )
+    """Which relays' addresses it sends to."""
+    workers: Annotated[int, PlainValidator(_to_workers)] = setting("measurer.workers", "0 to 256")
+    """Processes for measurement traffic, 1 or more; 0 in the file is one for each CPU."""
+    bucket_cells: int = setting("measurer.bucket_cells", "cells, 1 to 100000", ge=1, le=100_000)
+    """One cell of so many is checked."""
+
+    tor_bin: str = setting("tor.tor_bin", "a program, or nothing")
+    """A tor patched for FlashFlow; empty for FlashFlow's own Tor client."""
+    torrc_extra_lines: Lines = setting("tor.torrc_extra_lines", "lines of a torrc")
+    """Added to the torrc of tor_bin."""
+    log_level: LogLevel = setting("log.level", "DEBUG, INFO, WARNING or ERROR")
+    """The least severe messages that are logged."""
+
+
+def load_measurer(path: Path) -> MeasurerConfig:
+    """The settings in the file at `path`. Raises UsageError with file, section, key and what was expected."""
+    return load_settings(path, MeasurerConfig, DEFAULTS)
