@@ -1,0 +1,88 @@
+# Needs python3 (3.11 or newer) and make. Everything else goes into .venv, from the hashed locks in requirements/.
+SHELL := /bin/sh
+PYTHON ?= python3
+PY := .venv/bin/python
+PIP := $(PY) -m pip --quiet --disable-pip-version-check install
+
+.PHONY: demo test test-net test-faults check bench dist lock tools clean help
+
+help:
+	@echo 'make demo         measure a small deployment on this machine, start to end (ARGS="--relays 2 ...")'
+	@echo 'make test         tests without network namespaces and without killing processes'
+	@echo 'make test-net     tests against real tor and in network namespaces'
+	@echo 'make test-faults  tests that kill processes'
+	@echo 'make check        ruff, mypy, layering'
+	@echo 'make bench        benchmarks, with their limits'
+	@echo 'make dist         the wheel, in dist/'
+	@echo 'make lock         new requirements/*.lock (needs uv)'
+
+demo: .venv/run.stamp
+	@$(PY) -m flashflow.cli demo $(ARGS)
+
+test: .venv/dev.stamp tools
+	@$(PY) -m pytest -q -m "not net and not faults" $(ARGS)
+
+test-net: .venv/dev.stamp tools
+	@$(PY) -m pytest -q -m "net and not faults" $(ARGS)
+
+test-faults: .venv/dev.stamp tools
+	@$(PY) -m pytest -q -m faults $(ARGS)
+
+check: .venv/dev.stamp
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	@$(PY) -m pytest -q tests/unit/test_layering.py
+
+bench: .venv/dev.stamp
+	@$(PY) -m benchmarks $(ARGS)
+
+dist: .venv/dev.stamp
+	@$(PY) -m build --no-isolation --wheel --outdir dist .
+
+# --- the environment: made and filled only when a lock or pyproject.toml is newer than the stamp ---
+
+.venv/run.stamp: requirements/build.lock requirements/run.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "FlashFlow needs Python 3.11 or newer: $(PYTHON) is `$(PYTHON) -V 2>&1` (try make PYTHON=python3.12)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	  if [ "`id -u`" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get -qq update && apt-get -qq install -y --no-install-recommends python3-venv >/dev/null; \
+	  else \
+	    echo "$(PYTHON) has no ensurepip: install it (Debian: apt-get install python3-venv) and run make again" >&2; exit 1; \
+	  fi
+	@echo 'Setting up .venv (once; a minute or so) ...'
+	@$(PY) -m pip --version >/dev/null 2>&1 || { rm -rf .venv && $(PYTHON) -m venv .venv; }
+	@$(PIP) --require-hashes -r requirements/build.lock
+	@$(PIP) --require-hashes --no-build-isolation -r requirements/run.lock
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/dev.stamp: .venv/run.stamp requirements/dev.lock
+	@$(PIP) --require-hashes --no-build-isolation -r requirements/dev.lock
+	@touch $@
+
+# What some tests need beside Python: a real tor, and ip and tc for network namespaces. Without root those tests are
+# skipped. RUNLEVEL=1 keeps Debian from starting a tor service of its own.
+tools:
+	@if ! { command -v tor && command -v tor-gencert && command -v ip; } >/dev/null 2>&1; then \
+	  if [ "`id -u`" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo 'Installing tor and iproute2 ...'; \
+	    { apt-get -qq update && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+	      apt-get -qq install -y --no-install-recommends tor iproute2 ethtool; } >/dev/null || exit 1; \
+	  else \
+	    echo 'tor or iproute2 is missing (apt-get install tor iproute2): the tests that need them are skipped'; \
+	  fi; \
+	fi
+
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
+lock:
+	@command -v uv >/dev/null || { echo 'make lock needs uv (pip install uv)' >&2; exit 1; }
+	$(LOCK) requirements/build.in -o requirements/build.lock
+	$(LOCK) pyproject.toml --extra demo -c requirements/build.lock -o requirements/run.lock
+	$(LOCK) pyproject.toml --extra demo --group dev -c requirements/build.lock -c requirements/run.lock \
+	  -o requirements/dev.lock
+
+clean:
+	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-out
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
