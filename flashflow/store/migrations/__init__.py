@@ -1,0 +1,1 @@
+"""One alembic revision for each schema version; a released one never changes."""

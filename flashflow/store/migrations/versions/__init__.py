@@ -1,0 +1,1 @@
+"""Revision NNNN is schema version N."""

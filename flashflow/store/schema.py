@@ -1,0 +1,74 @@
+"""The tables as they are in the newest schema version; `migrations/` tells how they came to be."""
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+VERSION = 2
+"""The newest schema version: the number of the last file in migrations/versions."""
+
+metadata = MetaData()
+
+measurement = Table(
+    "measurement",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("meas_id", Integer, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("nickname", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("started_utc_s", Float, nullable=False),
+    Column("active_utc_s", Float),
+    Column("ended_utc_s", Float, nullable=False),
+    Column("duration_s", Integer, nullable=False),
+    Column("background_ratio", Float, nullable=False),
+    Column("result_bytes", Integer),
+    Column("background_bytes", Integer),
+    Column("accepted", Boolean, nullable=False),
+    Column("failure_kind", Text),
+    Column("failure_reason", Text),
+    Column("bandwidth_avg_bytes", Integer),
+    UniqueConstraint("meas_id", "started_utc_s"),
+    Index("measurement_by_relay", "fingerprint", "ended_utc_s"),
+    Index("measurement_by_end", "ended_utc_s"),
+)
+"""One row for each measurement that ended."""
+
+share = Table(
+    "share",
+    metadata,
+    Column("measurement_id", Integer, ForeignKey("measurement.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("position", Integer, nullable=False),
+    Column("allocated_bytes", Integer, nullable=False),
+    Column("n_circs", Integer, nullable=False),
+)
+"""One row for each measurer of a measurement."""
+
+report = Table(
+    "report",
+    metadata,
+    Column("measurement_id", Integer, ForeignKey("measurement.id", ondelete="CASCADE"), primary_key=True),
+    Column("party", Text, primary_key=True),
+    Column("second", Integer, primary_key=True),
+    Column("sent_bytes", Integer, nullable=False),
+    Column("recv_bytes", Integer, nullable=False),
+)
+"""One row for each second that a party reported; the relay's background has the empty name as party."""
+
+state = Table(
+    "state",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+"""Small things the coordinator keeps over a restart, as JSON."""
