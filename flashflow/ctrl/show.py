@@ -1,0 +1,165 @@
+"""What the coordinator answered, for people: one function for each command.
+
+The functions take the JSON object as it came. `show` turns whatever is missing or of another type into PeerError.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+
+from flashflow.ctrl.tables import Table, mbps_text, print_table, printable, utc_text
+from flashflow.model.errors import PeerError
+
+Body = dict[str, Any]
+
+
+def show(command: str, body: Body, console: Console) -> None:
+    """Print the answer `body` to `command`. Raises PeerError if it is not of the form that docs/protocol.md gives."""
+    try:
+        _SHOWN[command](body, console)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PeerError(f"the coordinator's answer to {command} is not as expected: {error!r}") from None
+
+
+def result_line(result: Body) -> str:
+    """One finished measurement in a line."""
+    who = f"{result['nickname']} ({result['fingerprint']})"
+    if result["outcome"] != "ok":
+        failure = result["failure"]
+        return printable(f"{who}: failed ({failure['kind']}): {failure['reason']}")
+    lower = "" if result["accepted"] else "; a lower bound, for it is too near to what was allocated"
+    return printable(
+        f"{who}: {mbps_text(result['result_bytes'])} Mbit/s, background {mbps_text(result['background_bytes'])},"
+        f" allocated {mbps_text(result['allocated_bytes'])}, {result['duration_s']} s{lower}"
+    )
+
+
+def second_line(event: Body) -> str:
+    """One second of a running measurement in a line."""
+    return (
+        f"second {event['second']:3d}: {mbps_text(event['total_bytes'])} Mbit/s"
+        f" (measured {mbps_text(event['measured_bytes'])}, background {mbps_text(event['background_bytes'])})"
+    )
+
+
+def _status(body: Body, console: Console) -> None:
+    lines = {
+        "version": body["version"],
+        "state": body["state"],
+        "up": f"{body['uptime_s']:.0f} s",
+        "tor client": body["tor_client"],
+        "measurers": body["measurers"],
+        "relays": body["relays"],
+        "queued": body["queued"],
+        "next slot": utc_text(body["next_slot_utc_s"]),
+        "v3bw": body["v3bw"] or "not written yet",
+    }
+    for name, value in lines.items():
+        console.out(printable(f"{name:10} {value}"), highlight=False)
+    rows = [
+        (str(m["meas_id"]), m["nickname"], m["fingerprint"], m["phase"], f"{m['elapsed_s']:.0f} s")
+        for m in body["measurements"]
+    ]
+    columns = ("measurement>", "nickname", "fingerprint", "phase", "elapsed>")
+    print_table(Table(columns, rows, empty="no measurement runs"), console)
+
+
+def _measurers(body: Body, console: Console) -> None:
+    rows = [
+        (
+            m["name"],
+            "connected" if m["connected"] else "away",
+            m["host"] or "-",
+            mbps_text(m["capacity_bytes"]),
+            mbps_text(m["free_bytes"]),
+            " ".join(map(str, m["measurements"])),
+        )
+        for m in body["measurers"]
+    ]
+    columns = ("name", "state", "host", "Mbit/s>", "free>", "measurements")
+    print_table(Table(columns, rows, empty="no measurer is known"), console)
+
+
+def _relays(body: Body, console: Console) -> None:
+    rows = [
+        (
+            r["nickname"],
+            r["fingerprint"],
+            r["address"],
+            (r["mode"] or "-") if r["measurable"] else "not measured",
+            mbps_text(r["result_bytes"]),
+            utc_text(r["result_utc_s"]),
+            {True: "yes", False: "lower bound", None: "-"}[r["accepted"]],
+            str(r["failures"]),
+        )
+        for r in body["relays"]
+    ]
+    columns = (
+        "nickname",
+        "fingerprint",
+        "address",
+        "mode",
+        "Mbit/s>",
+        "measured (UTC)",
+        "accepted",
+        "failures>",
+    )
+    print_table(Table(columns, rows, empty="no relay is known"), console)
+
+
+def _results(body: Body, console: Console) -> None:
+    rows = [
+        (
+            str(r["meas_id"]),
+            utc_text(r["started_utc_s"]),
+            r["nickname"],
+            r["fingerprint"],
+            mbps_text(r["result_bytes"]),
+            mbps_text(r["background_bytes"]),
+            mbps_text(r["allocated_bytes"]),
+            _outcome(r),
+        )
+        for r in body["results"]
+    ]
+    columns = (
+        "measurement>",
+        "started (UTC)",
+        "nickname",
+        "fingerprint",
+        "Mbit/s>",
+        "background>",
+        "allocated>",
+        "outcome",
+    )
+    print_table(Table(columns, rows, empty="no result yet"), console)
+
+
+def _outcome(result: Body) -> str:
+    if result["outcome"] == "ok":
+        return "ok" if result["accepted"] else "lower bound"
+    return f"{result['failure']['kind']}: {result['failure']['reason']}"
+
+
+def _v3bw(body: Body, console: Console) -> None:
+    console.out(printable(f"{body['path']} ({body['relays']} relays)"), highlight=False)
+
+
+def _measure(body: Body, console: Console) -> None:
+    text = f"measurement {body['meas_id']} of {body['nickname']} ({body['fingerprint']}) is to be made"
+    console.out(printable(text), highlight=False)
+
+
+def _cancel(body: Body, console: Console) -> None:
+    console.out(printable(f"measurement {body.get('meas_id', '')} is being cancelled"), highlight=False)
+
+
+_SHOWN: dict[str, Callable[[Body, Console], None]] = {
+    "status": _status,
+    "measurers": _measurers,
+    "relays": _relays,
+    "results": _results,
+    "v3bw": _v3bw,
+    "measure": _measure,
+    "cancel": _cancel,
+}
