@@ -2,5 +2,5 @@
 
 `coord.load_coord(path)` and `measurer.load_measurer(path)` read a file over the defaults that stand beside each
 model; `ini` does the reading and turns every fault into one line; `networks` is the measurer's list of permitted
-targets; `folders` makes the private directories; `examples/` holds the commented files that `flashflow init` writes.
+targets; `examples/` holds the commented files that `flashflow init` writes.
 """

@@ -1,0 +1,115 @@
+"""Relays from a consensus file and a file of server descriptors, parsed in a process of its own."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from flashflow.model.errors import LocalError
+from flashflow.model.ids import Address, Fingerprint
+from flashflow.model.relay import RelayInfo
+from flashflow.shell.parent import child_environment
+
+PARSE_TIMEOUT_S = 120.0
+"""A full network takes seconds; longer than this and the files are something else."""
+MAX_OUTPUT_BYTES = 64 << 20
+"""Most bytes taken from the process: a line of about 400 bytes for each relay."""
+
+_log = logging.getLogger(__name__)
+
+
+async def load_relays(consensus: Path, descriptors: Path | None) -> tuple[RelayInfo, ...]:
+    """The relays of the consensus, by fingerprint, with keys and bandwidths of their descriptors where known.
+
+    Entries that cannot be read are left out, with a warning in the log. Raises LocalError that names the file if a
+    file is missing, damaged or no consensus. Must run on the main thread's loop, which parents the process.
+    """
+    paths = [str(path) for path in (consensus, descriptors) if path is not None]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "flashflow.directory.parse",
+        *paths,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=child_environment(),
+    )
+    try:
+        async with asyncio.timeout(PARSE_TIMEOUT_S):
+            output, errors = await asyncio.gather(_read(process.stdout), _read(process.stderr))
+            status = await process.wait()
+    except TimeoutError:
+        raise LocalError(f"{consensus}: not read within {PARSE_TIMEOUT_S:.0f} s") from None
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    if status != 0:
+        raise _failed(consensus, errors, status)
+    return _relays(consensus, output)
+
+
+async def _read(pipe: asyncio.StreamReader | None) -> bytes:
+    assert pipe is not None
+    chunks = bytearray()
+    while chunk := await pipe.read(1 << 20):
+        chunks += chunk
+        if len(chunks) > MAX_OUTPUT_BYTES:
+            raise LocalError("the consensus lists more relays than any Tor network has")
+    return bytes(chunks)
+
+
+def _failed(consensus: Path, errors: bytes, status: int) -> LocalError:
+    """The reason is the last line of stderr; the process itself names the file, unless it died."""
+    last = errors.decode(errors="replace").strip().rpartition("\n")[2]
+    if status == 1 and last.startswith("error: "):
+        return LocalError(last.removeprefix("error: "))
+    return LocalError(f"{consensus}: the process that reads it ended with status {status}: {last[:300]}")
+
+
+def _relays(consensus: Path, output: bytes) -> tuple[RelayInfo, ...]:
+    lines = output.splitlines()
+    if not lines:
+        raise LocalError(f"{consensus}: the process that reads it said nothing")
+    for warning in json.loads(lines[0])["warnings"]:
+        _log.warning("%s", warning)
+    return tuple(relay_from_json(json.loads(line)) for line in lines[1:])
+
+
+def relay_to_json(relay: RelayInfo) -> dict[str, Any]:
+    """What `relay_from_json` reads; keys as hex."""
+    return {
+        "fingerprint": relay.fingerprint,
+        "nickname": relay.nickname,
+        "address": list(relay.address),
+        "ed25519": relay.ed25519.hex() if relay.ed25519 else None,
+        "ntor_key": relay.ntor_key.hex() if relay.ntor_key else None,
+        "bandwidth_avg_bytes": relay.bandwidth_avg_bytes,
+        "bandwidth_burst_bytes": relay.bandwidth_burst_bytes,
+        "bandwidth_observed_bytes": relay.bandwidth_observed_bytes,
+        "consensus_weight_kb": relay.consensus_weight_kb,
+        "unmeasured": relay.unmeasured,
+        "running": relay.running,
+    }
+
+
+def relay_from_json(entry: dict[str, Any]) -> RelayInfo:
+    """The relay of one line of our own process's output."""
+    return RelayInfo(
+        fingerprint=Fingerprint(entry["fingerprint"]),
+        nickname=entry["nickname"],
+        address=Address(*entry["address"]),
+        ed25519=bytes.fromhex(entry["ed25519"]) if entry["ed25519"] else None,
+        ntor_key=bytes.fromhex(entry["ntor_key"]) if entry["ntor_key"] else None,
+        bandwidth_avg_bytes=entry["bandwidth_avg_bytes"],
+        bandwidth_burst_bytes=entry["bandwidth_burst_bytes"],
+        bandwidth_observed_bytes=entry["bandwidth_observed_bytes"],
+        consensus_weight_kb=entry["consensus_weight_kb"],
+        unmeasured=entry["unmeasured"],
+        running=entry["running"],
+    )

@@ -1,0 +1,131 @@
+"""`python -m flashflow.directory.parse CONSENSUS [DESCRIPTORS]`: the relays as JSON lines on stdout.
+
+The first line is {"warnings": [...]}. A file that cannot be used is one line `error: FILE: reason` on stderr and exit
+status 1. One entry that cannot be read costs that entry only. Files may be compressed (xz or gzip). Tor keeps fresh
+descriptors in a second file beside `cached-descriptors`, with `.new` behind its name: it is read as well.
+
+Signatures are not checked: the files come from the operator's own tor, which did, and a relay that is not who its
+descriptor says fails the link handshake.
+"""
+
+import gzip
+import json
+import lzma
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from flashflow.directory.entries import Descriptor, read_descriptor, relay_of
+from flashflow.directory.files import relay_to_json
+from flashflow.model.errors import LocalError
+from flashflow.model.ids import Fingerprint
+from flashflow.model.relay import RelayInfo
+from flashflow.shell.parent import follow_parent
+
+MAX_TEXT_BYTES = 512 << 20
+"""Ten times a full network's descriptors; more is another file, or a bomb."""
+_VERSION_LINE = b"network-status-version "
+
+
+def main(arguments: list[str]) -> int:
+    """Print the relays of the files named; give the exit status."""
+    warnings: list[str] = []
+    try:
+        consensus, *others = (Path(argument) for argument in arguments)
+        descriptors = _descriptors(others[0], warnings) if others else {}
+        relays = _relays(consensus, descriptors, warnings)
+    except LocalError as error:
+        print(f"error: {error.reason}", file=sys.stderr)
+        return 1
+    print(json.dumps({"warnings": warnings}))
+    for relay in relays:
+        print(json.dumps(relay_to_json(relay)))
+    return 0
+
+
+def _relays(path: Path, descriptors: dict[Fingerprint, Descriptor], warnings: list[str]) -> list[RelayInfo]:
+    """The relays of the consensus at `path`, by fingerprint."""
+    relays: dict[Fingerprint, RelayInfo] = {}
+    skipped = 0
+    for entry in _entries(path, _read(path)):
+        relay = relay_of(entry, descriptors)
+        if relay is None or relay.fingerprint in relays:
+            skipped += 1
+        else:
+            relays[relay.fingerprint] = relay
+    if skipped:
+        warnings.append(f"{path}: {skipped} router entries cannot be read and are left out")
+    if skipped and not relays:
+        raise LocalError(f"{path}: none of its {skipped} router entries can be read")
+    return [relays[fingerprint] for fingerprint in sorted(relays)]
+
+
+def _entries(path: Path, text: bytes) -> Iterator[bytes]:
+    """The router entries of a consensus. Raises LocalError for anything else and for one that is cut off."""
+    lines = text.splitlines(keepends=True)
+    start = next((place for place, line in enumerate(lines) if not line.startswith(b"@")), len(lines))
+    if start == len(lines) or not lines[start].startswith(_VERSION_LINE):
+        raise LocalError(
+            f"{path}: not a consensus: expected it to begin with {_VERSION_LINE.decode().strip()}"
+        )
+    version = lines[start].split()[1:]
+    if b"microdesc" in version:
+        reason = "expected the consensus with full descriptors (set UseMicrodescriptors 0 in the torrc of that tor)"
+        raise LocalError(f"{path}: is a microdescriptor consensus; {reason}")
+    if version[:1] != [b"3"]:
+        raise LocalError(f"{path}: expected a consensus of version 3")
+    footer = next((place for place, line in enumerate(lines) if line.rstrip() == b"directory-footer"), None)
+    if footer is None:
+        raise LocalError(f"{path}: damaged: the consensus is cut off, it has no directory-footer")
+    return _split(lines[start:footer], b"r ")
+
+
+def _descriptors(path: Path, warnings: list[str]) -> dict[Fingerprint, Descriptor]:
+    """The newest descriptor of each relay in `path` and, if there is one, `path`.new."""
+    newer = path.with_name(f"{path.name}.new")
+    newest: dict[Fingerprint, Descriptor] = {}
+    for file in (path, *([newer] if newer.is_file() else [])):
+        count = skipped = 0
+        for text in _split(_read(file).splitlines(keepends=True), b"router "):
+            descriptor = read_descriptor(text)
+            count += 1
+            if descriptor is None:
+                skipped += 1
+            elif (
+                known := newest.get(descriptor.fingerprint)
+            ) is None or known.published <= descriptor.published:
+                newest[descriptor.fingerprint] = descriptor
+        if skipped:
+            warnings.append(f"{file}: {skipped} server descriptors cannot be read and are left out")
+        if count == skipped and (count or file is path):
+            raise LocalError(f"{file}: expected server descriptors, found none that can be read")
+    return newest
+
+
+def _split(lines: list[bytes], keyword: bytes) -> Iterator[bytes]:
+    """Blocks that begin with a line of `keyword`; what stands before the first is left out."""
+    starts = [place for place, line in enumerate(lines) if line.startswith(keyword)]
+    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
+        yield b"".join(line for line in lines[start:end] if not line.startswith(b"@"))
+
+
+def _read(path: Path) -> bytes:
+    """The text in the file at `path`, decompressed."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(6)
+        opener = lzma.open if magic == b"\xfd7zXZ\0" else gzip.open if magic[:2] == b"\x1f\x8b" else open
+        with opener(path, "rb") as stream:
+            text = stream.read(MAX_TEXT_BYTES + 1)
+    except (lzma.LZMAError, EOFError, gzip.BadGzipFile) as error:
+        raise LocalError(f"{path}: damaged: cannot be decompressed: {error}") from None
+    except OSError as error:
+        raise LocalError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if len(text) > MAX_TEXT_BYTES:
+        raise LocalError(f"{path}: larger than {MAX_TEXT_BYTES} bytes, which no Tor network needs")
+    return bytes(text)
+
+
+if __name__ == "__main__":
+    follow_parent()
+    sys.exit(main(sys.argv[1:]))
