@@ -1,0 +1,184 @@
+"""The measurer's side of the wire: one session with the coordinator, kept up over its connections."""
+
+import asyncio
+import logging
+import random
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from flashflow.keys import load_certificate, load_own
+from flashflow.model.errors import LocalError
+from flashflow.model.ids import Address
+from flashflow.shell.mtls import TlsPipe, client_context, explain
+from flashflow.shell.sessionlink import SessionLink
+from flashflow.wire.events import MessageDenied, MessageReceived, NotDelivered, Opened, SessionEvent
+from flashflow.wire.messages import Message
+from flashflow.wire.session import Role, Session, SessionLimits
+
+log = logging.getLogger(__name__)
+
+CONNECT_S = 5.0
+FIRST_BACKOFF_S = 1.0
+LAST_BACKOFF_S = 32.0
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The session with the coordinator is live."""
+
+    host: str
+    """The coordinator's address."""
+    resumed: bool
+    """The session goes on; else the coordinator knows nothing of what was before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The connection of a live session is gone; it is being made again."""
+
+    reason: str
+    """One line."""
+    heard_mono_s: float
+    """When the coordinator was last heard, monotonic seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """An attempt to connect failed."""
+
+    reason: str
+    """One line: what and what to do."""
+    retry_s: float
+    """The next attempt comes after this long."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerMessage:
+    """The coordinator said something; valid in form and of a type that it may send."""
+
+    message: Message
+    """What it said."""
+
+
+class SessionClient:
+    """Keeps a session with the coordinator; everything it has to tell goes to `on_event`, on the loop."""
+
+    def __init__(
+        self,
+        *,
+        key_file: Path,
+        coord_cert: Path,
+        coord_addr: Address,
+        capacity_bytes: int,
+        on_event: Callable[[object], None],
+        limits: SessionLimits | None = None,
+        first_backoff_s: float = FIRST_BACKOFF_S,
+        last_backoff_s: float = LAST_BACKOFF_S,
+    ) -> None:
+        """Reads the certificates; the measurer's name is its certificate's. Raises LocalError."""
+        self._own = load_own(key_file)
+        self._coordinator = load_certificate(coord_cert)
+        if self._coordinator.fingerprint == self._own.fingerprint:
+            raise LocalError(
+                f"{coord_cert}: this is our own certificate (expected the coordinator's .cert.pem)"
+            )
+        self._context = client_context(self._own, self._coordinator)
+        self._addr = coord_addr
+        self._on_event = on_event
+        self._first_backoff_s = first_backoff_s
+        self._last_backoff_s = last_backoff_s
+        self._backoff_s = first_backoff_s
+        self._session = Session(Role.MEASURER, self._own.name, capacity_bytes, secrets.token_hex(16), limits)
+        self._link: SessionLink | None = None
+        self._live = False
+        self._ended: asyncio.Future[str] | None = None
+
+    @property
+    def name(self) -> str:
+        """The certificate's name."""
+        return self._own.name
+
+    @property
+    def pending(self) -> int:
+        """Messages that the coordinator has not acknowledged yet."""
+        return self._session.pending
+
+    def send(self, message: Message) -> None:
+        """Queue `message`; it is sent now or on the next connection."""
+        self._session.send(message)
+        if self._link is not None:
+            self._link.pump()
+
+    async def run(self) -> None:
+        """Connect, and connect again whenever the connection ends; until cancelled."""
+        try:
+            while True:
+                reason = await self._one_connection()
+                delay = self._next_delay()
+                if self._live:
+                    self._live = False
+                    self._on_event(Disconnected(reason, self._session.heard_s))
+                else:
+                    self._on_event(Unreachable(f"coordinator {self._addr}: {reason}", delay))
+                await asyncio.sleep(delay)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End the connection after what is queued was written."""
+        if self._link is not None:
+            self._link.pump()
+            self._link.close("measurer ends")
+
+    def _next_delay(self) -> float:
+        delay = self._backoff_s * random.uniform(0.5, 1.0)  # so that measurers do not come back all at once
+        self._backoff_s = min(self._backoff_s * 2, self._last_backoff_s)
+        return delay
+
+    async def _one_connection(self) -> str:
+        """Make a connection and wait for its end; gives the reason."""
+        loop = asyncio.get_running_loop()
+        self._ended = loop.create_future()
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                await loop.create_connection(self._new_link, self._addr.host, self._addr.port)
+        except OSError as error:
+            return self._explain(error)
+        return await self._ended
+
+    def _new_link(self) -> SessionLink:
+        tls = TlsPipe(self._context, server_side=False)
+        return SessionLink(tls, self._link_made, self._link_event, self._link_lost)
+
+    def _explain(self, error: BaseException | None) -> str:
+        return explain(error, self._own.file, self._coordinator.file)
+
+    def _link_made(self, link: SessionLink) -> None:
+        self._link = link
+        if link.tls.peer_fingerprint() != self._coordinator.fingerprint:
+            link.close_reason = f"its certificate is not the one in {self._coordinator.file}"
+            link.abort()
+            return
+        self._session.connected(time.monotonic(), secrets.token_hex(16), self._coordinator.name)
+        link.attach(self._session)
+
+    def _link_event(self, link: SessionLink, event: SessionEvent) -> None:
+        if isinstance(event, MessageReceived):
+            self._on_event(ServerMessage(event.message))
+        elif isinstance(event, Opened):
+            self._live = True
+            self._backoff_s = self._first_backoff_s
+            self._on_event(Connected(link.host, event.resumed))
+        elif isinstance(event, NotDelivered):
+            log.warning("%s not delivered: %s", event.message.type, event.reason)
+        elif isinstance(event, MessageDenied):
+            log.warning("refused a message of the coordinator: %s", event.reason)
+
+    def _link_lost(self, link: SessionLink, complaint: str | None, error: BaseException | None) -> None:
+        if self._link is link:
+            self._link = None
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(link.close_reason or complaint or self._explain(error))
