@@ -33,5 +33,10 @@ class App(typer.Typer):
             raise SystemExit(status)
 
 
+def new_app(help: str | None = None) -> App:  # noqa: A002 - typer's own name
+    """An application to add commands to; see App."""
+    return App(help=help)
+
+
 def _is_group(command: Any) -> bool:
     return hasattr(command, "commands")

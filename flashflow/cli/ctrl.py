@@ -8,13 +8,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from flashflow.cli.app import App
+from flashflow.cli.app import new_app
 from flashflow.ctrl.access import Access, find_access
 from flashflow.ctrl.client import CtrlClient
 from flashflow.ctrl.progress import follow
 from flashflow.ctrl.show import result_line, show
 
-app = App(help="Talk to a running coordinator: --config coord.conf, or --addr ADDRESS and --cookie FILE.")
+app = new_app("Talk to a running coordinator: --config coord.conf, or --addr ADDRESS and --cookie FILE.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the coordinator's answer as JSON.")]
 Relay = Annotated[str, typer.Argument(metavar="RELAY", help="Fingerprint (40 hex digits) or nickname.")]

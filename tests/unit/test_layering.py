@@ -31,11 +31,8 @@ APART = (("coordinator", "measurer"), ("flashflow.torclient", "flashflow.relay")
 """Programs that only meet over a wire: neither imports the other."""
 
 PURE = (
-    "flashflow.model",
-    "flashflow.wire",
-    "flashflow.orlink",
-    "flashflow.torctl",
-    "flashflow.directory.filter",
+    *("flashflow.model", "flashflow.wire", "flashflow.orlink", "flashflow.torctl"),
+    *("flashflow.directory.filter", "flashflow.store.latest"),
 )
 """Pure packages and modules, beside every `core`."""
 
