@@ -35,7 +35,7 @@ class Loop:
     def __init__(
         self,
         core: Core,
-        outputs: Mapping[type, Callable[[Any], None]],
+        outputs: Mapping[type, Callable[[Any], object]],
         clock: Callable[[], Now] = read_clocks,
     ) -> None:
         self._core = core

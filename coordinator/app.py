@@ -1,0 +1,179 @@
+"""Puts the coordinator together on one loop: inputs -> core -> outputs."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+from coordinator.core import effects as do
+from coordinator.core import events as ev
+from coordinator.core.handle import Coordinator
+from coordinator.core.params import Params
+from coordinator.inputs.ctrl_server import CtrlServer, make_cookie
+from coordinator.outputs.relays import read_relays
+from coordinator.outputs.store_thread import PERIOD_KEY, StoreThread
+from coordinator.outputs.tor_client import TorClient
+from flashflow import __version__
+from flashflow.config.coord import CoordConfig
+from flashflow.model.errors import LocalError
+from flashflow.model.ids import Fingerprint, parse_fingerprint
+from flashflow.shell.files import lock_datadir, make_private_dir
+from flashflow.shell.loop import Loop, read_clocks
+from flashflow.shell.parent import own_command
+from flashflow.shell.sessions import PeerGone, PeerJoined, PeerMessage, PeerRefused, SessionServer
+from flashflow.shell.signals import StopSignals
+from flashflow.shell.tasks import TaskGroupOfNamed
+from flashflow.store.store import Store
+
+FAILURES_WITHIN_S = 7 * 86400
+"""Failures this recent are counted per relay."""
+
+log = logging.getLogger(__name__)
+
+
+def params_of(config: CoordConfig) -> Params:
+    """The core's view of the configuration; decimal fractions become exact ones."""
+    return Params(
+        duration_s=config.meas_duration_s,
+        warmup_s=config.warmup_s,
+        background_ratio=Fraction(str(config.bg_percent)),
+        slot_s=config.slot_s,
+        period_s=config.period_s,
+        multiplier=Fraction(str(config.multiplier)),
+        epsilon1=Fraction(str(config.epsilon1)),
+        epsilon2=Fraction(str(config.epsilon2)),
+        v3bw_interval_s=config.v3bw_interval_s,
+        directory_refresh_s=config.refresh_s,
+        version=__version__,
+    )
+
+
+class CoordinatorService:
+    """One run of the coordinator."""
+
+    def __init__(self, config: CoordConfig, store: Store) -> None:
+        self._config = config
+        self._store = store
+        self._tasks = TaskGroupOfNamed(self._bug)
+        self._core = Coordinator(params_of(config))
+        self._ctrl = CtrlServer(make_cookie(config.datadir), self._post)
+        self._sessions = SessionServer(
+            key_file=config.key, peers_dir=config.keydir, on_event=self._on_session
+        )
+        self._thread = StoreThread(store, config.v3bw, config.max_results_age_s, __version__, self._post)
+        self._tor = TorClient(tor_command(config), config.tor_datadir / "control", self._tasks, self._post)
+        self._loop = Loop(self._core, self._outputs())
+
+    async def run(self) -> int:
+        """Until a signal has drained it; returns the exit status. Raises LocalError if it cannot start."""
+        started = self._started()
+        asyncio.get_running_loop().set_exception_handler(self._on_exception)
+        signals = StopSignals(lambda: self._post(ev.StopRequested()))
+        try:
+            measurers = await self._sessions.start(self._config.listen_addr)
+            controllers = await self._ctrl.start(self._config.ctrl_addr)
+            self._post(started)
+            self._tasks.start("tor client", self._tor.run())
+            print(f"ready measurers={measurers} ctrl={controllers}", flush=True)
+            await self._loop.run()
+        finally:
+            await self._ctrl.close()
+            await self._sessions.close()
+            await self._tasks.cancel_all()
+            await self._thread.close()
+        return signals.exit_status
+
+    def _post(self, event: object) -> None:
+        self._loop.post(event)
+
+    def _bug(self, error: BaseException) -> None:
+        self._loop.fail(error)
+
+    def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        """The last-chance handler: an exception that reached it is a bug, unless a transport's own network error."""
+        error = context.get("exception")
+        if isinstance(error, OSError):  # ssl.SSLError too; the connection's owner hears of it by itself
+            log.debug("%s: %s", context.get("message"), error)
+        elif isinstance(error, BaseException):
+            self._bug(error)
+        else:
+            log.warning("%s", context.get("message"))
+
+    def _started(self) -> ev.Started:
+        now = read_clocks()
+        failures = self._store.failure_counts(now.utc_s - FAILURES_WITHIN_S)
+        return ev.Started(
+            seed=secrets.token_bytes(32),
+            results=tuple(self._store.latest_results(0.0)),
+            failures=tuple(failures.items()),
+            period=_stored_period(self._store),
+        )
+
+    def _outputs(self) -> dict[type, Callable[..., object]]:
+        return {
+            do.SendToMeasurer: lambda effect: self._sessions.send(effect.name, effect.message),
+            do.SendTorCommand: self._tor.send,
+            do.SendToCtrl: self._ctrl.send,
+            do.CloseCtrl: self._ctrl.close_conn,
+            do.SaveMeasurement: self._thread.save_measurement,
+            do.SavePeriod: self._thread.save_period,
+            do.ReadResults: self._thread.read_results,
+            do.WriteV3bw: self._thread.write_v3bw,
+            do.LoadRelays: lambda effect: self._tasks.start("load relays", self._load_relays()),
+            do.Log: lambda effect: log.log(effect.level, "%s", effect.text),
+            do.StopService: lambda effect: self._loop.stop(),
+        }
+
+    async def _load_relays(self) -> None:
+        config = self._config
+        assert config.consensus is not None  # load_coord refuses a file without one
+        self._post(await read_relays(config.consensus, config.descriptors, config.relay_filter))
+
+    def _on_session(self, event: object) -> None:
+        match event:
+            case PeerJoined(name=name, capacity_bytes=capacity_bytes, host=host):
+                self._post(ev.MeasurerJoined(name, capacity_bytes, host))
+            case PeerMessage(name=name, message=message):
+                self._post(ev.MeasurerSaid(name, message))
+            case PeerGone(name=name, reason=reason):
+                self._post(ev.MeasurerGone(name, reason))
+            case PeerRefused(host=host, reason=reason):
+                log.warning("refused a connection from %s: %s", host, reason)
+
+
+def tor_command(config: CoordConfig) -> list[str]:
+    """The command line of the coordinator's Tor client."""
+    return own_command(
+        "torclient",
+        "--data-dir",
+        str(config.tor_datadir),
+        "--tls-key",
+        str(config.key),
+        "--workers",
+        "1",
+    )
+
+
+def _stored_period(store: Store) -> tuple[float, tuple[Fingerprint, ...]] | None:
+    stored = store.get_state(PERIOD_KEY)
+    if stored is None:
+        return None
+    try:
+        taken = tuple(parse_fingerprint(text) for text in stored["taken"])
+        return float(stored["start_utc_s"]), taken
+    except (KeyError, TypeError, ValueError, LocalError) as error:
+        raise LocalError(f"{store.path}: damaged: state {PERIOD_KEY!r} cannot be understood") from error
+
+
+def prepare(config: CoordConfig) -> Store:
+    """Directories, the lock of the data directory, the store. Raises LocalError."""
+    for path in (config.datadir, config.keydir, config.resultsdir, config.tor_datadir):
+        make_private_dir(path)
+    _LOCKS.append(lock_datadir(config.datadir, "coordinator"))
+    return Store.open(Path(config.database))
+
+
+_LOCKS: list[object] = []
+"""Locks live as long as the process."""

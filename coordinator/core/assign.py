@@ -1,0 +1,91 @@
+"""Starts what fits: one pass over the queue, giving each measurement its measurers, rates and circuits."""
+
+from math import ceil
+
+from coordinator.core import effects as do
+from coordinator.core.effects import Effect
+from coordinator.core.finish import tell_watchers
+from coordinator.core.measurement import Measurement, Share
+from coordinator.core.state import Measurer, Request, State
+from flashflow.model.circuits import echo_circuits
+from flashflow.model.clock import Now
+from flashflow.model.relay import RelayInfo
+from flashflow.torctl import commands
+
+ASSUMED_ROUND_TRIP_S = 0.1
+"""For the number of circuits only; windows follow the round trip that is seen."""
+LAUNCH_TIMEOUT_S = 5.0
+
+
+def start_what_fits(state: State, now: Now) -> list[Effect]:
+    """Start waiting measurements in order, until one has to wait for capacity."""
+    effects: list[Effect] = []
+    while state.queue and state.tor_up and not state.draining:
+        request = state.queue[0]
+        if any(meas.relay.fingerprint == request.fingerprint for meas in state.measurements.values()):
+            break
+        rates = allocate(state, request)
+        if not rates:
+            break
+        state.queue.pop(0)
+        effects += _start(state, request, rates, now)
+    return effects
+
+
+def allocate(state: State, request: Request) -> dict[str, int]:
+    """Measurer -> cell bytes/s for this relay out of what is free; empty if it has to wait.
+
+    f x estimate, or the whole team without an estimate; never more than the filter's rate limit for the relay.
+    """
+    team = state.connected_team()
+    capacity = sum(measurer.capacity_bytes for measurer in team)
+    free = {measurer.name: state.free_bytes(measurer.name) for measurer in team}
+    wanted = min(capacity, _wanted_bytes(state, request, capacity))
+    total_free = sum(free.values())
+    if wanted <= 0 or total_free < wanted:
+        return {}
+    shares = {name: wanted * of_one // total_free for name, of_one in free.items()}
+    return {name: rate for name, rate in shares.items() if rate > 0}
+
+
+def _wanted_bytes(state: State, request: Request, capacity: int) -> int:
+    known = state.results.get(request.fingerprint)
+    usable = known is not None and known.accepted
+    wanted = ceil(known.result_bytes * state.params.allocation_factor) if known and usable else capacity
+    rule = state.relay_filter.match(request.fingerprint)
+    limit = rule.rate_limit_bytes if rule else None
+    return min(wanted, limit) if limit else wanted
+
+
+def _start(state: State, request: Request, rates: dict[str, int], now: Now) -> list[Effect]:
+    relay = state.relays[request.fingerprint]
+    shares = {name: _share(state, state.team[name], rate, len(rates)) for name, rate in rates.items()}
+    meas = Measurement(request.meas_id, relay, "echo", now, shares, watchers=request.watchers)
+    meas.set_deadline(now, state.params)
+    state.measurements[meas.meas_id] = meas
+    effect_id = state.new_id()
+    state.tor_commands[effect_id] = (meas.meas_id, "launch")
+    return [
+        do.info(f"measurement {meas.meas_id} of {relay.nickname} {relay.fingerprint} begins"),
+        *tell_watchers(meas, {"event": "phase", "meas_id": meas.meas_id, "phase": meas.phase.value}),
+        do.SendTorCommand(effect_id, _launch_line(state, meas, relay), LAUNCH_TIMEOUT_S),
+    ]
+
+
+def _share(state: State, measurer: Measurer, rate_bytes: int, team_size: int) -> Share:
+    n_circs = echo_circuits(rate_bytes, ASSUMED_ROUND_TRIP_S, team_size)
+    return Share(measurer.name, measurer.host, rate_bytes, n_circs, state.draw.take("token", 16))
+
+
+def _launch_line(state: State, meas: Measurement, relay: RelayInfo) -> str:
+    assert relay.ed25519 is not None  # checked when it was requested
+    assert relay.ntor_key is not None
+    return commands.CoordStart(
+        meas_id=meas.meas_id,
+        fingerprint=relay.fingerprint,
+        dur_s=state.params.warmup_s + state.params.duration_s,
+        target=commands.Target(relay.address, relay.ed25519, relay.ntor_key),
+        measurers=tuple(
+            commands.MeasurerToken(share.token, share.host, share.n_circs) for share in meas.shares.values()
+        ),
+    ).line()

@@ -1,0 +1,137 @@
+"""What to do: everything that the core asks of the outputs."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from flashflow.model.ids import Fingerprint
+from flashflow.model.relay import RelayInfo
+from flashflow.model.results import MeasurementRecord
+from flashflow.wire.messages import Message
+
+
+@dataclass(frozen=True, slots=True)
+class SendToMeasurer:
+    """Queue a message for a measurer."""
+
+    name: str
+    """Its certificate's name."""
+    message: Message
+    """The message."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendTorCommand:
+    """Send a line to the Tor client; TorReplied tells the outcome."""
+
+    effect_id: int
+    """Comes back in TorReplied."""
+    line: str
+    """The command."""
+    timeout_s: float
+    """After this without a reply it has failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendToCtrl:
+    """Send one line to a controller."""
+
+    conn: int
+    """Its connection; ignored if it is gone."""
+    kind: Literal["OK", "ERR", "EVENT"]
+    """The line's first word."""
+    data: dict[str, Any]
+    """The JSON object after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseCtrl:
+    """Close a controller's connection after what was sent."""
+
+    conn: int
+    """Its connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class SaveMeasurement:
+    """Write a record, with fsync; MeasurementStored or MeasurementNotStored tells the outcome."""
+
+    record: MeasurementRecord
+    """The record."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavePeriod:
+    """Remember which relays were taken in this period."""
+
+    start_utc_s: float
+    """The period's start."""
+    taken: tuple[Fingerprint, ...]
+    """The relays, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadResults:
+    """Read stored measurements; ResultsRead tells the outcome."""
+
+    query_id: int
+    """Comes back in ResultsRead."""
+    fingerprint: Fingerprint | None
+    """Only this relay's."""
+    limit: int
+    """At most so many, the newest."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteV3bw:
+    """Write a v3bw file; V3bwWritten tells the outcome."""
+
+    query_id: int
+    """Comes back in V3bwWritten."""
+    relays: dict[Fingerprint, RelayInfo]
+    """What is known of the relays."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRelays:
+    """Read consensus, descriptors and filter; RelaysLoaded or RelaysFailed tells the outcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Write a log line."""
+
+    level: int
+    """As in the logging module."""
+    text: str
+    """One line, no secrets."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopService:
+    """Everything has ended: leave."""
+
+
+Effect = (
+    SendToMeasurer
+    | SendTorCommand
+    | SendToCtrl
+    | CloseCtrl
+    | SaveMeasurement
+    | SavePeriod
+    | ReadResults
+    | WriteV3bw
+    | LoadRelays
+    | Log
+    | StopService
+)
+
+
+def info(text: str) -> Log:
+    """A log line of level INFO."""
+    return Log(logging.INFO, text)
+
+
+def warn(text: str) -> Log:
+    """A log line of level WARNING."""
+    return Log(logging.WARNING, text)

@@ -1,0 +1,174 @@
+"""What happened: everything that the core hears of, besides torctl's events and TimerFired."""
+
+from dataclasses import dataclass
+
+from flashflow.directory.filter import RelayFilter
+from flashflow.model.ids import Fingerprint, MeasId
+from flashflow.model.relay import RelayInfo
+from flashflow.model.results import MeasurementRecord
+from flashflow.store.latest import LatestResult
+from flashflow.wire.messages import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The service came up; always the first event."""
+
+    seed: bytes
+    """32 bytes of entropy for every draw of this run."""
+    results: tuple[LatestResult, ...]
+    """Last results from the store."""
+    failures: tuple[tuple[Fingerprint, int], ...]
+    """Recent failures per relay from the store."""
+    period: tuple[float, tuple[Fingerprint, ...]] | None
+    """Stored schedule: start of a period (UTC) and the relays already taken in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelaysLoaded:
+    """Consensus, descriptors and relay filter were read."""
+
+    relays: tuple[RelayInfo, ...]
+    """Every relay of the consensus."""
+    relay_filter: RelayFilter
+    """Which of them may be measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelaysFailed:
+    """They could not be read; what was known before stays."""
+
+    reason: str
+    """One line."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeasurerJoined:
+    """A measurer has a live session."""
+
+    name: str
+    """Its certificate's name."""
+    capacity_bytes: int
+    """What it may load relays with, cell bytes/s."""
+    host: str
+    """The address it came from."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeasurerGone:
+    """A measurer's session ended and was not resumed in time."""
+
+    name: str
+    """Its certificate's name."""
+    reason: str
+    """One line."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeasurerSaid:
+    """A measurer sent a message."""
+
+    name: str
+    """Its certificate's name."""
+    message: Message
+    """Any well-formed message, perhaps one it may not send."""
+
+
+@dataclass(frozen=True, slots=True)
+class CtrlSaid:
+    """A controller that has shown the cookie sent a line."""
+
+    conn: int
+    """Its connection."""
+    line: str
+    """Without the line end."""
+
+
+@dataclass(frozen=True, slots=True)
+class CtrlClosed:
+    """A controller went away."""
+
+    conn: int
+    """Its connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class TorCameUp:
+    """The Tor client is ready for commands."""
+
+
+@dataclass(frozen=True, slots=True)
+class TorWasLost:
+    """The Tor client or its control connection ended."""
+
+    reason: str
+    """One line."""
+
+
+@dataclass(frozen=True, slots=True)
+class TorReplied:
+    """The outcome of a TorCommand."""
+
+    effect_id: int
+    """The command's id."""
+    ok: bool
+    """A 250 reply."""
+    text: str
+    """The reply, or why there was none."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeasurementStored:
+    """A record is on disk, with fsync."""
+
+    meas_id: MeasId
+    """Its measurement."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeasurementNotStored:
+    """A record could not be written."""
+
+    meas_id: MeasId
+    """Its measurement."""
+    reason: str
+    """One line."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFailed:
+    """Something other than a measurement could not be written."""
+
+    reason: str
+    """One line."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsRead:
+    """The outcome of a ReadResults."""
+
+    query_id: int
+    """The query's id."""
+    records: tuple[MeasurementRecord, ...]
+    """Newest first."""
+    error: str | None
+    """Why there are none, if reading failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class V3bwWritten:
+    """The outcome of a WriteV3bw."""
+
+    query_id: int
+    """The query's id."""
+    path: str | None
+    """The file; None if there was nothing recent to publish, or an error."""
+    relays: int
+    """Relay lines in it."""
+    error: str | None
+    """Why it could not be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """Drain: start nothing new, end when running measurements have."""

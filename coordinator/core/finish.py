@@ -1,0 +1,201 @@
+"""How measurements end: completed or failed, then stored, then told to everyone, then forgotten."""
+
+import logging
+from typing import Any
+
+from coordinator.core import effects as do
+from coordinator.core.aggregate import Aggregate, aggregate
+from coordinator.core.effects import Effect
+from coordinator.core.events import MeasurementNotStored, MeasurementStored, StoreFailed
+from coordinator.core.measurement import RUNNING, Measurement, Phase, Trigger
+from coordinator.core.state import Request, State
+from coordinator.core.views import result_view
+from flashflow.model.clock import Now
+from flashflow.model.errors import ErrorKind
+from flashflow.model.results import Failure, MeasurementRecord, MeasurerShare
+from flashflow.model.units import to_mbps
+from flashflow.store.latest import LatestResult
+from flashflow.torctl import commands
+from flashflow.wire import messages as wire
+
+STOP_TIMEOUT_S = 5.0
+SAVE_AGAIN_S = 5.0
+
+
+def tell_watchers(meas: Measurement | Request, data: dict[str, Any]) -> list[Effect]:
+    """One EVENT line to each controller that watches."""
+    return [do.SendToCtrl(conn, "EVENT", data) for conn in meas.watchers]
+
+
+def move_on(state: State, meas: Measurement, trigger: Trigger, now: Now) -> list[Effect]:
+    """Change the phase and tell the watchers."""
+    meas.advance(trigger, now, state.params)
+    return tell_watchers(meas, {"event": "phase", "meas_id": meas.meas_id, "phase": meas.phase.value})
+
+
+def complete(state: State, meas: Measurement, now: Now) -> list[Effect]:
+    """Sum up an ACTIVE measurement; too many missing seconds make it a failure."""
+    reports = [share.reports for share in meas.shares.values()]
+    summed = aggregate(state.params.duration_s, reports, meas.background, state.params.background_ratio)
+    if isinstance(summed, Failure):
+        failures = [share.failure for share in meas.shares.values() if share.failure]
+        return fail(state, meas, failures[0] if failures else summed, now)
+    return [
+        *move_on(state, meas, Trigger.COMPLETED, now),
+        *_stop_parts(state, meas),
+        *_save(state, meas, summed, now),
+    ]
+
+
+def fail(state: State, meas: Measurement, failure: Failure, now: Now) -> list[Effect]:
+    """End a running measurement with the reason; does nothing to one that has ended."""
+    if meas.phase not in RUNNING:
+        return []
+    meas.failure = failure
+    return [
+        do.warn(
+            f"measurement {meas.meas_id} of {meas.relay.nickname} failed ({failure.kind}): {failure.reason}"
+        ),
+        *move_on(state, meas, Trigger.FAILED, now),
+        *_stop_parts(state, meas),
+        *_save(state, meas, None, now),
+    ]
+
+
+def drop_request(request: Request, failure: Failure) -> list[Effect]:
+    """Tell the watchers of a measurement that never began."""
+    data = {
+        "event": "done",
+        "meas_id": request.meas_id,
+        "fingerprint": request.fingerprint,
+        "outcome": "failed",
+    }
+    return tell_watchers(request, {**data, "failure": {"kind": failure.kind, "reason": failure.reason}})
+
+
+def on_stored(state: State, event: MeasurementStored, now: Now) -> list[Effect]:
+    """The record is on disk: tell everyone, forget the measurement."""
+    meas = state.measurements.get(event.meas_id)
+    if meas is None or meas.phase is not Phase.SAVING or meas.record is None:
+        return []
+    record = meas.record
+    if record.result_bytes is not None:
+        _learn(state, record)
+    else:
+        state.failures[record.fingerprint] = state.failures.get(record.fingerprint, 0) + 1
+    return _end(state, meas, record, now)
+
+
+def on_not_stored(state: State, event: MeasurementNotStored, now: Now) -> list[Effect]:
+    """The store failed: tried again until the phase's deadline."""
+    meas = state.measurements.get(event.meas_id)
+    if meas is None or meas.phase is not Phase.SAVING or meas.record is None:
+        return []
+    meas.save_again_s = now.mono_s + SAVE_AGAIN_S
+    return [do.Log(logging.ERROR, f"measurement {meas.meas_id} could not be stored: {event.reason}")]
+
+
+def on_store_failed(state: State, event: StoreFailed, now: Now) -> list[Effect]:
+    """The period's list was not written: after a restart its relays would be measured again."""
+    return [do.Log(logging.ERROR, event.reason)]
+
+
+def save_again(meas: Measurement) -> list[Effect]:
+    """Try a record again that could not be stored."""
+    meas.save_again_s = None
+    return [do.SaveMeasurement(meas.record)] if meas.record else []
+
+
+def give_up_saving(state: State, meas: Measurement, now: Now) -> list[Effect]:
+    """The store did not take the record in time: watchers hear of a failure, the log keeps the record."""
+    assert meas.record is not None
+    failure = {
+        "kind": ErrorKind.LOCAL,
+        "reason": "the result could not be stored (see the coordinator's log)",
+    }
+    view = {**result_view(meas.record), "outcome": "failed", "failure": failure}
+    lost = do.Log(
+        logging.ERROR, f"measurement {meas.meas_id} was not stored and is lost: {result_view(meas.record)}"
+    )
+    meas.advance(Trigger.STORED, now, state.params)
+    del state.measurements[meas.meas_id]
+    return [lost, *tell_watchers(meas, {"event": "done", **view})]
+
+
+def _learn(state: State, record: MeasurementRecord) -> None:
+    known = state.results.get(record.fingerprint)
+    if record.accepted or known is None or not known.accepted:
+        state.results[record.fingerprint] = LatestResult(
+            fingerprint=record.fingerprint,
+            nickname=record.nickname,
+            mode=record.mode,
+            ended_utc_s=record.ended_utc_s,
+            result_bytes=record.result_bytes or 0,
+            background_bytes=record.background_bytes or 0,
+            accepted=record.accepted,
+            bandwidth_avg_bytes=record.bandwidth_avg_bytes,
+        )
+
+
+def _end(state: State, meas: Measurement, record: MeasurementRecord, now: Now) -> list[Effect]:
+    meas.advance(Trigger.STORED, now, state.params)
+    del state.measurements[meas.meas_id]
+    done = tell_watchers(meas, {"event": "done", **result_view(record)})
+    if record.result_bytes is None:
+        return done
+    bound = "" if record.accepted else " (a lower bound: too close to what was allocated)"
+    rate = f"{to_mbps(record.result_bytes):.3f} Mbit/s"
+    return [do.info(f"measurement {meas.meas_id} of {record.nickname}: {rate}{bound}"), *done]
+
+
+def _stop_parts(state: State, meas: Measurement) -> list[Effect]:
+    """Nothing of it goes on anywhere: the Tor client and each measurer that may still be at it hear so."""
+    stops: list[Effect] = [
+        do.SendToMeasurer(share.name, wire.Stop(meas_id=meas.meas_id, reason=_stop_reason(meas)))
+        for share in meas.unfinished
+        if len(share.reports) < state.params.duration_s and state.team[share.name].connected
+    ]
+    if not state.tor_up or meas.relay_ended:
+        return stops
+    effect_id = state.new_id()
+    state.tor_commands[effect_id] = (meas.meas_id, "stop")
+    return [do.SendTorCommand(effect_id, commands.Stop(meas.meas_id).line(), STOP_TIMEOUT_S), *stops]
+
+
+def _stop_reason(meas: Measurement) -> str:
+    return meas.failure.reason if meas.failure else "the measurement is complete"
+
+
+def _save(state: State, meas: Measurement, summed: Aggregate | None, now: Now) -> list[Effect]:
+    meas.record = _record(state, meas, summed, now)
+    return [do.SaveMeasurement(meas.record)]
+
+
+def _record(state: State, meas: Measurement, summed: Aggregate | None, now: Now) -> MeasurementRecord:
+    result = summed.result_bytes if summed else None
+    return MeasurementRecord(
+        meas_id=meas.meas_id,
+        fingerprint=meas.relay.fingerprint,
+        nickname=meas.relay.nickname,
+        mode=meas.mode,
+        started_utc_s=meas.begun.utc_s,
+        active_utc_s=meas.started.utc_s + state.params.warmup_s if meas.started else None,
+        ended_utc_s=now.utc_s,
+        duration_s=state.params.duration_s,
+        background_ratio=float(state.params.background_ratio),
+        shares=tuple(
+            MeasurerShare(
+                share.name,
+                share.allocated_bytes,
+                share.n_circs,
+                tuple(share.reports[n] for n in sorted(share.reports)),
+            )
+            for share in meas.shares.values()
+        ),
+        background=tuple(meas.background[n] for n in sorted(meas.background)),
+        result_bytes=result,
+        background_bytes=summed.background_bytes if summed else None,
+        accepted=result is not None and state.params.accepts(result, meas.allocated_bytes),
+        failure=meas.failure,
+        bandwidth_avg_bytes=meas.relay.bandwidth_avg_bytes,
+    )

@@ -1,0 +1,136 @@
+"""What the coordinator knows: one State, changed only by the handlers."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from coordinator.core.draw import Draw
+from coordinator.core.measurement import RUNNING, Measurement
+from coordinator.core.params import Params
+from flashflow.directory.filter import RelayFilter
+from flashflow.model.ids import Fingerprint, MeasId
+from flashflow.model.relay import RelayInfo
+from flashflow.store.latest import LatestResult
+
+TorCommandPurpose = Literal["launch", "begin", "stop"]
+
+
+@dataclass(slots=True)
+class Measurer:
+    """A measurer of the team."""
+
+    name: str
+    """Its certificate's name."""
+    capacity_bytes: int
+    """What it may load relays with, cell bytes/s."""
+    host: str
+    """The address it came from."""
+    connected: bool = True
+    """Its session lives."""
+
+
+@dataclass(slots=True)
+class Request:
+    """A measurement that waits for capacity."""
+
+    meas_id: MeasId
+    """Drawn already, so that a controller can name it."""
+    fingerprint: Fingerprint
+    """The relay."""
+    scheduled: bool
+    """By the slot timer; else a controller asked."""
+    watchers: list[int] = field(default_factory=list)
+    """Controllers that want to hear of it."""
+
+
+@dataclass(slots=True)
+class Period:
+    """The schedule of part A: each relay of the filter once a period, in slots."""
+
+    start_utc_s: float
+    """Its start, Unix time."""
+    taken: list[Fingerprint] = field(default_factory=list)
+    """Relays already taken, in order."""
+
+
+@dataclass(slots=True)
+class State:
+    """Everything the coordinator knows."""
+
+    params: Params
+    """The deployment's parameters."""
+    draw: Draw = field(default_factory=lambda: Draw(b""))
+    """Draws; seeded by Started."""
+    started_mono_s: float = 0.0
+    """When the service came up."""
+    relays: dict[Fingerprint, RelayInfo] = field(default_factory=dict)
+    """The consensus, in its order."""
+    relay_filter: RelayFilter = field(default_factory=RelayFilter)
+    """Which relays may be measured; none before it is loaded."""
+    relays_error: str | None = None
+    """Why relays or filter could not be read last time."""
+    results: dict[Fingerprint, LatestResult] = field(default_factory=dict)
+    """Each relay's last usable result."""
+    failures: dict[Fingerprint, int] = field(default_factory=dict)
+    """Recent failures per relay."""
+    team: dict[str, Measurer] = field(default_factory=dict)
+    """Every measurer that ever joined this run."""
+    measurements: dict[MeasId, Measurement] = field(default_factory=dict)
+    """Those in work."""
+    queue: list[Request] = field(default_factory=list)
+    """Those that wait, first come first served."""
+    period: Period | None = None
+    """The current period."""
+    next_slot_utc_s: float = 0.0
+    """Start of the next slot."""
+    tor_up: bool = False
+    """The Tor client takes commands."""
+    tor_commands: dict[int, tuple[MeasId, TorCommandPurpose]] = field(default_factory=dict)
+    """Commands without a reply yet."""
+    last_id: int = 0
+    """Effect and query ids given out."""
+    queries: dict[int, int] = field(default_factory=dict)
+    """Query id -> controller that waits for it."""
+    next_v3bw_s: float = 0.0
+    """Monotonic time of the next periodic v3bw file."""
+    next_refresh_s: float = 0.0
+    """Monotonic time of the next reading of the directory."""
+    v3bw_path: str | None = None
+    """The newest v3bw file of this run."""
+    draining: bool = False
+    """Stop was requested."""
+    stopped: bool = False
+    """StopService was given."""
+
+    def new_id(self) -> int:
+        """The next effect or query id."""
+        self.last_id += 1
+        return self.last_id
+
+    def new_meas_id(self) -> MeasId:
+        """A random measurement id, 1..2^32-1, that nothing in work has."""
+        used = set(self.measurements) | {request.meas_id for request in self.queue}
+        while True:
+            meas_id = MeasId(1 + self.draw.below("meas_id", 2**32 - 1))
+            if meas_id not in used:
+                return meas_id
+
+    def free_bytes(self, name: str) -> int:
+        """What a measurer has left beside its running measurements, cell bytes/s."""
+        used = sum(
+            meas.shares[name].allocated_bytes
+            for meas in self.measurements.values()
+            if name in meas.shares and meas.phase in RUNNING
+        )
+        return max(0, self.team[name].capacity_bytes - used)
+
+    def connected_team(self) -> list[Measurer]:
+        """The measurers with a live session, in order of name."""
+        return [self.team[name] for name in sorted(self.team) if self.team[name].connected]
+
+    def find_relay(self, text: str) -> RelayInfo | None:
+        """A relay by fingerprint (`$` allowed) or by nickname, if just one has it."""
+        bare = text.removeprefix("$").upper()
+        if bare in self.relays:
+            return self.relays[Fingerprint(bare)]
+        named = [relay for relay in self.relays.values() if relay.nickname.lower() == text.lower()]
+        return named[0] if len(named) == 1 else None

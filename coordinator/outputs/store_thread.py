@@ -1,0 +1,105 @@
+"""The store in a thread of its own: every call is slow (fsync), none may block the loop, all keep their order."""
+
+import asyncio
+import functools
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from coordinator.core import effects as do
+from coordinator.core import events as ev
+from coordinator.core.v3bw import build_v3bw
+from coordinator.outputs.v3bw_file import publish
+from flashflow.model.errors import LocalError
+from flashflow.model.results import MeasurementRecord
+from flashflow.store.store import Store
+
+PERIOD_KEY = "period"
+
+
+class StoreThread:
+    """Carries out the store's effects one after the other; `post` takes their outcomes, on the loop."""
+
+    def __init__(
+        self, store: Store, v3bw: Path, max_age_s: int, version: str, post: Callable[[object], None]
+    ) -> None:
+        self._store = store
+        self._v3bw = v3bw
+        self._max_age_s = max_age_s
+        self._version = version
+        self._post = post
+        self._started_utc_s = time.time()
+        self._loop = asyncio.get_running_loop()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+
+    def save_measurement(self, effect: do.SaveMeasurement) -> None:
+        """Write a record."""
+        self._run(self._save, effect.record)
+
+    def save_period(self, effect: do.SavePeriod) -> None:
+        """Remember the period's relays."""
+        self._run(self._put_period, effect)
+
+    def read_results(self, effect: do.ReadResults) -> None:
+        """Read records."""
+        self._run(self._read, effect)
+
+    def write_v3bw(self, effect: do.WriteV3bw) -> None:
+        """Build and publish a v3bw file."""
+        self._run(self._write, effect)
+
+    async def close(self) -> None:
+        """Finish what is queued, then close the store."""
+        await self._loop.run_in_executor(self._thread, self._store.close)
+        self._thread.shutdown()
+
+    def _run(self, work: Callable[[Any], object | None], argument: object) -> None:
+        future = self._loop.run_in_executor(self._thread, functools.partial(work, argument))
+        future.add_done_callback(self._done)
+
+    def _done(self, future: asyncio.Future[object | None]) -> None:
+        event = future.result()  # a bug in here goes to the loop's exception handler, which ends the process
+        if event is not None:
+            self._post(event)
+
+    def _save(self, record: MeasurementRecord) -> object:
+        try:
+            self._store.save(record)
+        except LocalError as error:
+            return ev.MeasurementNotStored(record.meas_id, error.reason)
+        return ev.MeasurementStored(record.meas_id)
+
+    def _put_period(self, effect: do.SavePeriod) -> object | None:
+        try:
+            self._store.put_state(
+                PERIOD_KEY, {"start_utc_s": effect.start_utc_s, "taken": list(effect.taken)}
+            )
+        except LocalError as error:
+            return ev.StoreFailed(error.reason)
+        return None
+
+    def _read(self, effect: do.ReadResults) -> object:
+        try:
+            records = tuple(self._store.results(effect.fingerprint, effect.limit))
+        except LocalError as error:
+            return ev.ResultsRead(effect.query_id, (), error.reason)
+        return ev.ResultsRead(effect.query_id, records, None)
+
+    def _write(self, effect: do.WriteV3bw) -> object:
+        now = time.time()
+        try:
+            results = self._store.latest_results(now - self._max_age_s)
+            text = build_v3bw(
+                results,
+                effect.relays,
+                now_utc_s=now,
+                started_utc_s=self._started_utc_s,
+                software_version=self._version,
+                max_age_s=self._max_age_s,
+            )
+            path = publish(text, self._v3bw, now) if text is not None else None
+        except LocalError as error:
+            return ev.V3bwWritten(effect.query_id, None, 0, error.reason)
+        return ev.V3bwWritten(effect.query_id, str(path) if path else None, len(results) if path else 0, None)
