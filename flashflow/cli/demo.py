@@ -1,0 +1,54 @@
+"""`flashflow demo`: a small deployment on this machine, measured from start to end."""
+
+import json
+import shlex
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from flashflow.cli.app import new_app
+from flashflow.ctrl.tables import printable
+from flashflow.demo.plan import make_plan
+from flashflow.demo.run import run_demo
+
+app = new_app()
+
+
+@app.command()
+def demo(
+    relays: Annotated[int | None, typer.Option(metavar="N", help="How many relays (default 4).")] = None,
+    rates: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Their limits, Mbit/s (default 8,40,120,400).")
+    ] = None,
+    duration: Annotated[int, typer.Option(metavar="S", help="Seconds that a measurement counts.")] = 10,
+    background: Annotated[
+        float, typer.Option(metavar="PERCENT", help="Other traffic, percent of a relay's limit.")
+    ] = 0.0,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where demo.json and v3bw go.")] = Path("demo-out"),
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print demo.json; all else goes to stderr.")
+    ] = False,
+    host: Annotated[str, typer.Option(hidden=True)] = "127.0.0.1",
+    relay_command: Annotated[str | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Start relays, a coordinator and two measurers here, measure every relay, write a v3bw file.
+
+    Exit status 1 if a result is more than 3 % off the relay's own count, or more than 10 % off its configured rate
+    though the relay itself reached that.
+    """
+    plan = make_plan(relays, rates, duration, background, host)
+    signal.signal(signal.SIGTERM, _terminated)
+    console = Console(stderr=as_json)
+    outcome = run_demo(plan, out, console, shlex.split(relay_command) if relay_command else None)
+    if as_json:
+        print(json.dumps(outcome.document))
+    console.out(printable(f"v3bw file: {outcome.document['v3bw']}"), highlight=False)
+    raise SystemExit(1 if outcome.complaints else 0)
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
