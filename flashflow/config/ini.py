@@ -42,7 +42,7 @@ def load_settings(path: Path, model: type[Model], defaults: str) -> Model:
     try:
         return model.model_validate(values, context={"folder": path.absolute().parent})
     except ValidationError as error:
-        raise _one_line(path, model, error) from None
+        raise _one_line(path, model, values, error) from None
 
 
 def value_error(path: Path, name: str, expected: str, got: object) -> UsageError:
@@ -123,14 +123,16 @@ def _value(path: Path, merged: configparser.ConfigParser, section: str, key: str
         raise value_error(path, f"{section}.{key}", expected, repr(raw)) from None
 
 
-def _one_line(path: Path, model: type[Settings], error: ValidationError) -> UsageError:
+def _one_line(
+    path: Path, model: type[Settings], values: dict[str, str], error: ValidationError
+) -> UsageError:
     first = error.errors(include_url=False)[0]
     name = str(first["loc"][0])
     expected = next((f.description for f in model.model_fields.values() if f.alias == name), first["msg"])
     others = error.error_count() - 1
     more = f" (and {others} more)" if others else ""
     detail = f" ({first['msg'].removeprefix('Value error, ')})" if first["type"] == "value_error" else ""
-    return value_error(path, name, str(expected), f"{first['input']!r}{detail}{more}")
+    return value_error(path, name, str(expected), f"{values[name]!r}{detail}{more}")
 
 
 def _to_path(value: object, info: ValidationInfo) -> Path:
