@@ -1,0 +1,116 @@
+"""`flashflow relay`: the reference relay."""
+
+import logging
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from flashflow.model.errors import UsageError
+from flashflow.model.ids import Address, parse_address
+from flashflow.model.units import from_mbps
+from flashflow.relay.core.admission import AdmissionRules
+from flashflow.relay.identity import load_or_make_keys, write_descriptor
+from flashflow.relay.server import RelayServer
+from flashflow.relay.settings import RelaySettings
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+_NICKNAME = re.compile(r"[A-Za-z0-9]{1,19}")
+_SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
+
+
+@app.command()
+def relay(
+    data_dir: Annotated[Path, typer.Option(help="Keys and descriptor live here; made if missing.")],
+    nickname: Annotated[str, typer.Option(help="1 to 19 letters and digits.")],
+    listen: Annotated[list[str], typer.Option(help="IP:PORT or [IPv6]:PORT, port 0 for any; repeatable.")],
+    rate_mbps: Annotated[
+        float | None, typer.Option(help="Limit for reading and for writing, Mbit/s.")
+    ] = None,
+    bandwidth_avg_mbps: Annotated[float, typer.Option(help="What the descriptor says, Mbit/s.")] = 8000.0,
+    coordinator: Annotated[
+        list[str] | None, typer.Option(help="Certificate file, or its SHA-256 in hex; repeatable.")
+    ] = None,
+    background_ratio: Annotated[
+        float, typer.Option(help="Largest share of background while measured.")
+    ] = 0.25,
+    period_s: Annotated[float, typer.Option(help="Window in which measurements are counted.")] = 86_400.0,
+    max_per_period: Annotated[int, typer.Option(help="Measurements a coordinator gets per window.")] = 2,
+    max_duration_s: Annotated[int, typer.Option(help="Longest measurement, warm-up included.")] = 120,
+    counts: Annotated[Path | None, typer.Option(help="Append byte counts here, ten times a second.")] = None,
+    loop: Annotated[
+        bool, typer.Option("--loop", help="Return RELAY cells that are meant for nobody.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log what strangers do, too.")] = False,
+) -> None:
+    """Run a reference relay: proposal 316's target side, for local networks, tests and research."""
+    settings = RelaySettings(
+        data_dir=data_dir,
+        nickname=check_nickname(nickname),
+        listen=tuple(parse_address(text) for text in listen),
+        rules=AdmissionRules(
+            frozenset(parse_coordinator(text) for text in coordinator or ()),
+            period_s=_within("--period-s", period_s, 0.0, 1e9),
+            max_per_period=int(_within("--max-per-period", max_per_period, 0, 1_000_000)),
+            max_duration_s=int(_within("--max-duration-s", max_duration_s, 1, 600)),
+        ),
+        rate_bytes=None if rate_mbps is None else from_mbps(_within("--rate-mbps", rate_mbps, 0.1, 1e6)),
+        bandwidth_avg_bytes=from_mbps(_within("--bandwidth-avg-mbps", bandwidth_avg_mbps, 0.1, 1e6)),
+        background_ratio=_within("--background-ratio", background_ratio, 0.0, 0.99),
+        counts=counts,
+        loop=loop,
+    )
+    run(settings, RelayServer, verbose=verbose)
+
+
+def run(settings: RelaySettings, make: type[RelayServer], *, verbose: bool) -> None:
+    """Starts a relay, says where it listens, and serves until a signal ends it (SystemExit 130 or 143)."""
+    level = logging.DEBUG if verbose else logging.INFO
+    logging.basicConfig(
+        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    keys = load_or_make_keys(settings.data_dir)
+    server = make(settings, keys)
+    addresses = server.listen()
+    write_descriptor(settings, keys, addresses, time.time())
+    print(ready_line(addresses, keys.identity.rsa_fingerprint), flush=True)
+    number = server.run()
+    raise SystemExit(0 if number is None else 128 + number)
+
+
+def ready_line(addresses: tuple[Address, ...], fingerprint: bytes) -> str:
+    """`ready ADDR[,ADDR...] FINGERPRINT`."""
+    return f"ready {','.join(map(str, addresses))} {fingerprint.hex().upper()}"
+
+
+def check_nickname(text: str) -> str:
+    """The nickname. UsageError if Tor would not take it."""
+    if _NICKNAME.fullmatch(text) is None:
+        raise UsageError(f"--nickname {text[:40]!r}: 1 to 19 letters and digits expected")
+    return text
+
+
+def parse_coordinator(text: str) -> bytes:
+    """SHA-256 of a coordinator's certificate: 64 hex digits, or a PEM file. UsageError."""
+    if _SHA256.fullmatch(text):
+        return bytes.fromhex(text)
+    try:
+        return x509.load_pem_x509_certificate(Path(text).read_bytes()).fingerprint(SHA256())
+    except OSError as exc:
+        raise UsageError(
+            f"--coordinator {text[:200]}: {exc.strerror} (a file, or 64 hex digits expected)"
+        ) from exc
+    except ValueError as exc:
+        raise UsageError(f"--coordinator {text[:200]}: not a PEM certificate") from exc
+
+
+def _within(name: str, value: float, least: float, most: float) -> float:
+    if not least <= value <= most:
+        raise UsageError(f"{name} {value:g}: {least:g} to {most:g} expected")
+    return value

@@ -1,0 +1,1 @@
+"""Pure: events in, effects out, time as an argument. `state` is the relay's part in a measurement."""
