@@ -39,6 +39,7 @@ class OrClient:
         self.circuit = OnionCrypt()
         self._reader = CellReader()
         self._reader.feed(self.link.rest)
+        self.data_cells = 0
 
     def _open_link(self) -> OpenLink:
         certificate = self._socket.getpeercert(binary_form=True)
@@ -98,21 +99,23 @@ class OrClient:
     def receive_relay(self) -> tuple[int, RelayCell]:
         return self.circuit.receive(self.expect(Command.RELAY).payload)
 
-    def get(self, path: str) -> bytes:
-        """The body of a directory document, fetched over BEGIN_DIR."""
+    def get(self, path: str) -> tuple[int, bytes]:
+        """HTTP status and body of a directory document, fetched over BEGIN_DIR."""
         self.send_relay(RelayCommand.BEGIN_DIR, b"")
         assert self.receive_relay()[1].command == RelayCommand.CONNECTED
         self.send_relay(RelayCommand.DATA, f"GET {path} HTTP/1.0\r\n\r\n".encode())
         head, _, body = self._read_stream().partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.0 200 "), head
-        return body
+        return int(head.split()[1]), body
 
     def _read_stream(self) -> bytes:
         data, cells = b"", 0
-        while (cell := self.receive_relay()[1]).command == RelayCommand.DATA:
+        while (cell := self.receive_relay()[1]).command in (RelayCommand.DATA, RelayCommand.SENDME):
+            if cell.command == RelayCommand.SENDME:
+                continue  # for our own DATA, of which we never send a window full
             data += cell.data
             cells += 1
-            if cells % CIRCUIT_SENDME_EVERY == 0:
+            self.data_cells += 1
+            if self.data_cells % CIRCUIT_SENDME_EVERY == 0:
                 digest = self.circuit.hops[-1].backward.digest
                 self.send_relay(RelayCommand.SENDME, sendme_data(digest), stream_id=0)
             if cells % STREAM_SENDME_EVERY == 0:
