@@ -90,6 +90,11 @@ def keygen(path: Path, name: str, now: datetime) -> str:
     return fingerprint_sha256(certificate)
 
 
+def certificate_path(own: Path) -> Path:
+    """`NAME.cert.pem` beside `NAME.pem`."""
+    return own.with_name(f"{own.name.removesuffix('.pem')}.cert.pem")
+
+
 def export_certificate(own: Path, target: Path) -> None:
     """Write the certificate of `own`, without its key, into the new file `target`. Raises LocalError."""
     certificate = load_certificate(own)
@@ -112,8 +117,8 @@ def load_certificate(path: Path) -> PeerIdentity:
     )
 
 
-def load_own(path: Path) -> OwnIdentity:
-    """Check that `path` holds a key and its certificate. Raises LocalError that says what is wrong with it."""
+def load_own(path: Path, now: datetime) -> OwnIdentity:
+    """Check that `path` holds a key and its certificate, valid at `now`. Raises LocalError that says what is wrong."""
     data = _read(path)
     peer = load_certificate(path)
     key = _PRIVATE_KEY.search(data)
@@ -129,6 +134,11 @@ def load_own(path: Path) -> OwnIdentity:
     formats = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if public.public_bytes(*formats) != certificate.public_key().public_bytes(*formats):
         raise LocalError(f"{path}: the private key does not belong to the certificate in the same file")
+    if peer.not_after <= now:
+        day = peer.not_after.date()
+        raise LocalError(
+            f"{path}: the certificate expired on {day} (make another with flashflow keygen, give it to the others)"
+        )
     return OwnIdentity(peer.name, peer.fingerprint, path, peer.not_after)
 
 

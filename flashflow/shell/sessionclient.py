@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from flashflow.keys import load_certificate, load_own
@@ -14,7 +15,14 @@ from flashflow.model.errors import LocalError
 from flashflow.model.ids import Address
 from flashflow.shell.mtls import TlsPipe, client_context, explain
 from flashflow.shell.sessionlink import SessionLink
-from flashflow.wire.events import MessageDenied, MessageReceived, NotDelivered, Opened, SessionEvent
+from flashflow.wire.events import (
+    Delivered,
+    MessageDenied,
+    MessageReceived,
+    NotDelivered,
+    Opened,
+    SessionEvent,
+)
 from flashflow.wire.messages import Message
 from flashflow.wire.session import Role, Session, SessionLimits
 
@@ -79,7 +87,7 @@ class SessionClient:
         last_backoff_s: float = LAST_BACKOFF_S,
     ) -> None:
         """Reads the certificates; the measurer's name is its certificate's. Raises LocalError."""
-        self._own = load_own(key_file)
+        self._own = load_own(key_file, datetime.now(UTC))
         self._coordinator = load_certificate(coord_cert)
         if self._coordinator.fingerprint == self._own.fingerprint:
             raise LocalError(
@@ -95,11 +103,17 @@ class SessionClient:
         self._link: SessionLink | None = None
         self._live = False
         self._ended: asyncio.Future[str] | None = None
+        self._delivered: asyncio.Future[None] | None = None
 
     @property
     def name(self) -> str:
         """The certificate's name."""
         return self._own.name
+
+    @property
+    def live(self) -> bool:
+        """Whether the session has a connection now."""
+        return self._live
 
     @property
     def pending(self) -> int:
@@ -126,6 +140,12 @@ class SessionClient:
                 await asyncio.sleep(delay)
         finally:
             self.close()
+
+    async def wait_delivered(self, timeout_s: float) -> None:
+        """Wait until the coordinator has taken everything over, the connection ends or time is up."""
+        if self._live and self._session.pending:
+            self._delivered = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._delivered], timeout=timeout_s)
 
     def close(self) -> None:
         """End the connection after what is queued was written."""
@@ -172,6 +192,8 @@ class SessionClient:
             self._live = True
             self._backoff_s = self._first_backoff_s
             self._on_event(Connected(link.host, event.resumed))
+        elif isinstance(event, Delivered):
+            self._settle_delivered()
         elif isinstance(event, NotDelivered):
             log.warning("%s not delivered: %s", event.message.type, event.reason)
         elif isinstance(event, MessageDenied):
@@ -180,5 +202,11 @@ class SessionClient:
     def _link_lost(self, link: SessionLink, complaint: str | None, error: BaseException | None) -> None:
         if self._link is link:
             self._link = None
+            self._settle_delivered(lost=True)
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(link.close_reason or complaint or self._explain(error))
+
+    def _settle_delivered(self, *, lost: bool = False) -> None:
+        waiting = self._delivered is not None and not self._delivered.done()
+        if self._delivered is not None and waiting and (lost or not self._session.pending):
+            self._delivered.set_result(None)

@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from flashflow.keys import PeerIdentity, load_own, load_peer_certs
@@ -109,7 +110,7 @@ class SessionServer:
 
         Raises LocalError for a key or certificate file that cannot be used.
         """
-        self._own = load_own(key_file)
+        self._own = load_own(key_file, datetime.now(UTC))
         self._peers_dir = peers_dir
         trusted = load_peer_certs(peers_dir, self._own)
         self._trusted = {peer.fingerprint: peer for peer in trusted.values()}

@@ -102,7 +102,7 @@ class ConnectToRelay(_Wire):
     """The relay's RSA fingerprint, 40 upper-case hex digits."""
     n_circs: Annotated[int, Field(ge=1, le=160)]
     """Circuits to open, each on its own connection in echo mode."""
-    dur_s: Annotated[int, Field(ge=1, le=3600)]
+    dur_s: Annotated[int, Field(ge=1, le=600)]
     """Seconds to measure, after the warm-up."""
     warmup_s: Annotated[int, Field(ge=0, le=600)]
     """Seconds of traffic before second 1."""
@@ -154,7 +154,7 @@ class BwReport(_Wire):
     type: Literal["BwReport"] = "BwReport"
     meas_id: MeasIdField
     """Measurement id."""
-    second: Annotated[int, Field(ge=1, le=3600)]
+    second: Annotated[int, Field(ge=1, le=600)]
     """1..dur_s."""
     sent_bytes: ByteCount
     """Cell bytes sent in that second."""

@@ -1,0 +1,59 @@
+"""What to do: everything that the core asks of the outputs."""
+
+import logging
+from dataclasses import dataclass
+
+from flashflow.wire.messages import Message
+
+
+@dataclass(frozen=True, slots=True)
+class SendToCoordinator:
+    """Queue a message for the coordinator."""
+
+    message: Message
+    """The message."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendTorCommand:
+    """Send a line to the Tor client; TorReplied tells the outcome."""
+
+    effect_id: int
+    """Comes back in TorReplied."""
+    line: str
+    """The command; never logged, for it may hold a token."""
+    timeout_s: float
+    """After this without a reply it has failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Tell whoever started the process that it is ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Write a line to the log."""
+
+    level: int
+    """A level of the logging module."""
+    text: str
+    """One line without secrets."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopService:
+    """Nothing runs any more: end the process."""
+
+
+Effect = SendToCoordinator | SendTorCommand | Announce | Log | StopService
+
+
+def info(text: str) -> Log:
+    """A line of level INFO."""
+    return Log(logging.INFO, text)
+
+
+def warn(text: str) -> Log:
+    """A line of level WARNING."""
+    return Log(logging.WARNING, text)

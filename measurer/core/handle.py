@@ -1,0 +1,56 @@
+"""The core: one event in, effects out; the sole mutator of State."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flashflow.model.clock import Now, TimerFired
+from flashflow.torctl import events as tor
+from measurer.core import effects as do
+from measurer.core import events as ev
+from measurer.core import on_coordinator, on_time, on_tor
+from measurer.core.effects import Effect
+from measurer.core.finish import end_if_drained
+from measurer.core.state import Limits, State
+
+
+def _on_stop_requested(state: State, event: ev.StopRequested, now: Now) -> list[Effect]:
+    state.draining = True
+    count = len(state.measurements)
+    return [do.info(f"draining: {count} measurements run"), *end_if_drained(state)]
+
+
+def _on_params(state: State, event: object, now: Now) -> list[Effect]:
+    return []  # the coordinator's circuit; a measurer's Tor client has none
+
+
+_HANDLERS: dict[type, Callable[[State, Any, Now], list[Effect]]] = {
+    ev.LinkUp: on_coordinator.on_link_up,
+    ev.LinkDown: on_coordinator.on_link_down,
+    ev.LinkFailed: on_coordinator.on_link_failed,
+    ev.CoordinatorSaid: on_coordinator.on_said,
+    ev.TorCameUp: on_tor.on_up,
+    ev.TorWasLost: on_tor.on_lost,
+    ev.TorReplied: on_tor.on_replied,
+    ev.StopRequested: _on_stop_requested,
+    tor.CircEvent: on_tor.on_circuit,
+    tor.BwReport: on_tor.on_report,
+    tor.MeasEnd: on_tor.on_end,
+    tor.ParamsSent: _on_params,
+    tor.ParamsOk: _on_params,
+    TimerFired: on_time.on_timer,
+}
+
+
+class MeasurerCore:
+    """Pure: no clock, no I/O, no entropy."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.state = State(limits)
+
+    def handle(self, event: object, now: Now) -> Sequence[Effect]:
+        """Take one event in and give the effects in order."""
+        return _HANDLERS[type(event)](self.state, event, now)
+
+    def next_timer(self) -> float | None:
+        """Monotonic time at which TimerFired is wanted, or None."""
+        return on_time.next_timer(self.state)

@@ -1,0 +1,110 @@
+"""One measurement: its phases as a table, what the coordinator may say in which phase, its deadlines.
+
+This is the only file that changes a phase. An unlisted pair of phase and trigger is a bug of ours and raises; what the
+coordinator and the Tor client may send is `GO_LEGAL` and `TOR_LEGAL`, checked before anything is triggered.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from flashflow.model.clock import Now
+from flashflow.torctl import events as tor
+from flashflow.wire.messages import ConnectToRelay
+
+
+class Phase(Enum):
+    """Where a measurement is."""
+
+    LAUNCHING = "launching"  # the Tor client was told to launch circuits
+    BUILDING = "building"  # the circuits are being built
+    READY = "ready"  # the coordinator was told; its Go is awaited
+    STARTING = "starting"  # the Tor client was told to send
+    ACTIVE = "active"  # traffic
+    STOPPING = "stopping"  # the Tor client was told to stop; its end is awaited
+
+
+class Trigger(Enum):
+    """What moves a measurement on."""
+
+    LAUNCHED = "launched"
+    BUILT = "built"
+    GONE_AHEAD = "gone ahead"
+    STARTED = "started"
+    STOPPED = "stopped"
+
+
+TRANSITIONS: dict[tuple[Phase, Trigger], Phase] = {
+    (Phase.LAUNCHING, Trigger.LAUNCHED): Phase.BUILDING,
+    (Phase.LAUNCHING, Trigger.STOPPED): Phase.STOPPING,
+    (Phase.BUILDING, Trigger.BUILT): Phase.READY,
+    (Phase.BUILDING, Trigger.STOPPED): Phase.STOPPING,
+    (Phase.READY, Trigger.GONE_AHEAD): Phase.STARTING,
+    (Phase.READY, Trigger.STOPPED): Phase.STOPPING,
+    (Phase.STARTING, Trigger.STARTED): Phase.ACTIVE,
+    (Phase.STARTING, Trigger.STOPPED): Phase.STOPPING,
+    (Phase.ACTIVE, Trigger.STOPPED): Phase.STOPPING,
+}
+
+DEADLINES_S: dict[Phase, float] = {
+    Phase.LAUNCHING: 4.0,
+    Phase.BUILDING: 5.0,  # with LAUNCHING less than the coordinator's CONNECTING, so that half the circuits still count
+    Phase.READY: 30.0,  # other measurers may still build, and the coordinator's Tor client has to start
+    Phase.STARTING: 5.0,
+    Phase.ACTIVE: 6.0,  # beyond warm-up and duration; the Tor client itself stops after 5
+    Phase.STOPPING: 5.0,
+}
+"""Phase -> seconds after which it is over, whatever came."""
+
+GO_LEGAL = frozenset({Phase.READY})
+"""The phases in which the coordinator may say Go."""
+
+TOR_LEGAL: dict[type, frozenset[Phase]] = {
+    tor.BwReport: frozenset({Phase.STARTING, Phase.ACTIVE}),  # the first may overtake the reply
+    tor.MeasEnd: frozenset(Phase),
+}
+"""FF_MEAS event -> the phases in which the Tor client may send it."""
+
+
+@dataclass(slots=True)
+class Measurement:
+    """The measurer's part of one measurement."""
+
+    order: ConnectToRelay
+    """What the coordinator asked for; holds the token."""
+    phase: Phase
+    """Changed by enter() only."""
+    deadline_s: float
+    """Monotonic time at which the phase is over."""
+    circuits: dict[str, bool | None] = field(default_factory=dict)
+    """Circuit -> built (True), failed (False), under way (None)."""
+    last_circuit_reason: str | None = None
+    """REASON of the last circuit that failed."""
+    seconds: int = 0
+    """Reports forwarded."""
+
+    @property
+    def built(self) -> int:
+        """Circuits that are built."""
+        return sum(state is True for state in self.circuits.values())
+
+    @property
+    def building(self) -> int:
+        """Circuits that are under way."""
+        return sum(state is None for state in self.circuits.values())
+
+    @property
+    def has_enough(self) -> bool:
+        """Whether at least half of the circuits asked for are built (proposal 316, 3.2.1)."""
+        return self.built > 0 and 2 * self.built >= self.order.n_circs
+
+
+def begin(order: ConnectToRelay, now: Now) -> Measurement:
+    """A measurement in its first phase."""
+    return Measurement(order, Phase.LAUNCHING, now.mono_s + DEADLINES_S[Phase.LAUNCHING])
+
+
+def enter(meas: Measurement, trigger: Trigger, now: Now) -> None:
+    """Move on by `trigger`. KeyError for a pair that is not in the table, which is a bug."""
+    meas.phase = TRANSITIONS[meas.phase, trigger]
+    traffic_s = meas.order.warmup_s + meas.order.dur_s if meas.phase is Phase.ACTIVE else 0
+    meas.deadline_s = now.mono_s + DEADLINES_S[meas.phase] + traffic_s

@@ -1,0 +1,1 @@
+"""World -> events: `session` translates what the session with the coordinator tells."""

@@ -1,0 +1,1 @@
+"""Effects -> world: `tor` sends commands to the Tor client; messages go straight to the session client."""
