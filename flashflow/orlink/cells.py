@@ -59,9 +59,18 @@ class MeasCommands:
     """Cell commands used for measuring: proposal 316 assigns none, so they are settings on both sides."""
 
     measurement: int = Command.MEASUREMENT
-    """Command of MEASUREMENT cells, a fixed-length one: below 128 and not 7."""
+    """Command of MEASUREMENT cells: 13 to 127, fixed-length and not one of Tor's."""
     echo: int = Command.MEAS_ECHO
-    """Command of MEAS_ECHO cells, a fixed-length one too."""
+    """Command of MEAS_ECHO cells: 13 to 127, another one."""
+
+    def __post_init__(self) -> None:
+        for number in (self.measurement, self.echo):
+            if not Command.PADDING_NEGOTIATE < number < Command.VPADDING:
+                raise ValueError(
+                    f"cell command {number}: 13 to 127 expected, the numbers that Tor leaves free"
+                )
+        if self.measurement == self.echo:
+            raise ValueError(f"cell command {self.echo}: MEASUREMENT and MEAS_ECHO need two numbers")
 
 
 @dataclass(frozen=True, slots=True)

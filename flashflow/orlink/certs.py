@@ -280,7 +280,4 @@ def build_self_signed(key: RSAPrivateKey, common_name: str, start_utc_s: float, 
 
 
 def _stamp(utc_s: float) -> str:
-    try:
-        return datetime.fromtimestamp(utc_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    except (ValueError, OverflowError, OSError):
-        return f"{utc_s:.0f} s after 1970"
+    return datetime.fromtimestamp(utc_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

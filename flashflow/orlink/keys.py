@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Final, Self
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -88,7 +89,7 @@ class RelayKeys:
                 ntor_private,
                 _load_rsa(stored["tap_onion"]),
             )
-        except (ValueError, KeyError, TypeError, RecursionError) as exc:
+        except (ValueError, KeyError, TypeError, RecursionError, UnsupportedAlgorithm) as exc:
             raise LocalError(f"relay keys: not what was stored for a relay ({exc})") from exc
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from flashflow.orlink.cells import Cell, CellError, CellReader, Command, encode_cell
+from flashflow.orlink.cells import Cell, CellError, CellReader, Command, MeasCommands, encode_cell
 
 CELLS = [
     Cell(0, Command.VPADDING, b""),
@@ -65,3 +65,14 @@ def test_variable_cell_above_the_cap_is_refused_before_it_is_buffered() -> None:
 def test_too_long_a_payload_is_our_bug() -> None:
     with pytest.raises(ValueError, match="RELAY cell: payload of 510 bytes, at most 509 fit"):
         encode_cell(Cell(1, Command.RELAY, bytes(510)))
+
+
+@pytest.mark.parametrize(("measurement", "echo"), [(12, 41), (40, 128), (7, 41), (40, 40), (40, 3)])
+def test_measurement_commands_may_not_be_tors(measurement: int, echo: int) -> None:
+    with pytest.raises(ValueError, match=r"13 to 127 expected|need two numbers"):
+        MeasCommands(measurement, echo)
+
+
+def test_measurement_commands_are_40_and_41_unless_set() -> None:
+    assert MeasCommands() == MeasCommands(40, 41)
+    assert MeasCommands(13, 127).echo == 127

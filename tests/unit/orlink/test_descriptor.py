@@ -8,7 +8,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from stem.descriptor.certificate import Ed25519Certificate
 from stem.descriptor.server_descriptor import RelayDescriptor
 
-from flashflow.orlink import expanded
 from flashflow.orlink.certs import verify_rsa_bare
 from flashflow.orlink.descriptor import build_server_descriptor
 from support.orlink_keys import relay_keys
@@ -84,10 +83,3 @@ def test_the_ntor_key_certifies_the_identity(number: int) -> None:
     cert = Ed25519Certificate.from_base64(found.ntor_onion_key_crosscert)
     assert cert.key == keys.identity.ed25519
     Ed25519PublicKey.from_public_bytes(public).verify(cert.signature, cert.pack()[:-64])
-
-
-def test_expanded_signatures_are_ordinary_ed25519_signatures() -> None:
-    for number in range(8):
-        private = bytes((number,)) * 32
-        public = Ed25519PublicKey.from_public_bytes(expanded.ed25519_public(private))
-        public.verify(expanded.sign(private, b"message"), b"message")

@@ -4,11 +4,8 @@ import pytest
 from flashflow.orlink.cells import CellError
 from flashflow.orlink.ntor import expand_keys
 from flashflow.orlink.relaycell import (
-    MAX_DATA_BYTES,
     RelayCell,
     RelayCommand,
-    parse_relay_cell,
-    sendme_data,
 )
 from flashflow.orlink.relaycrypto import AesCtr, ClientHop, OnionCrypt, RelayHop, keystream
 
@@ -115,17 +112,3 @@ def test_payloads_of_another_size_are_refused(size: int) -> None:
     for refuse in (circuit.receive, relays[0].receive, relays[0].pass_back, circuit.hops[0].receive):
         with pytest.raises(CellError, match="509 expected"):
             refuse(bytes(size))
-
-
-def test_relay_cell_codec() -> None:
-    full = RelayCell(RelayCommand.EXTEND2, 0xABCD, b"d" * MAX_DATA_BYTES)
-    assert parse_relay_cell(full.encode()) == full
-    assert HELLO.encode()[:16] == b"\x02\0\0\0\x07\0\0\0\0\0\x05hello"
-    with pytest.raises(ValueError, match="499 bytes of data, at most 498 fit"):
-        RelayCell(2, 1, bytes(499)).encode()
-    with pytest.raises(CellError, match="499 bytes of data announced"):
-        parse_relay_cell(bytes(9) + (499).to_bytes(2, "big") + bytes(498))
-
-
-def test_sendme_quotes_the_digest() -> None:
-    assert sendme_data(b"d" * 20) == b"\x01\x00\x14" + b"d" * 20
