@@ -13,12 +13,13 @@ class TokenBucket:
     """Tokens of one byte each. `rate_bytes` None means no limit.
 
     What it lets through in any time t is at most rate x t + burst, and, while something always waits for it and it is
-    asked at least every 20 ms, at least rate x t - burst.
+    asked at least every `burst_s`, at least rate x t - burst.
     """
 
-    __slots__ = ("_burst_bytes", "_filled_s", "_rate_bytes", "_tokens")
+    __slots__ = ("_burst_bytes", "_burst_s", "_filled_s", "_rate_bytes", "_tokens")
 
-    def __init__(self, rate_bytes: float | None, now_s: float) -> None:
+    def __init__(self, rate_bytes: float | None, now_s: float, burst_s: float = BURST_S) -> None:
+        self._burst_s = burst_s
         self._tokens = 0.0
         self._filled_s = now_s
         self._rate_bytes: float | None = None
@@ -33,7 +34,7 @@ class TokenBucket:
         """A new rate from now on; what was left of the old one stays, up to the new burst."""
         self._refill(now_s)
         self._rate_bytes = rate_bytes
-        self._burst_bytes = max(MIN_BURST_BYTES, (rate_bytes or 0.0) * BURST_S)
+        self._burst_bytes = max(MIN_BURST_BYTES, (rate_bytes or 0.0) * self._burst_s)
         self._tokens = min(self._tokens, self._burst_bytes)
 
     def available(self, now_s: float) -> int:
