@@ -9,9 +9,11 @@ descriptor says fails the link handshake.
 """
 
 import gzip
+import itertools
 import json
 import lzma
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,7 +107,7 @@ def _descriptors(path: Path, warnings: list[str]) -> dict[Fingerprint, Descripto
 def _split(lines: list[bytes], keyword: bytes) -> Iterator[bytes]:
     """Blocks that begin with a line of `keyword`; what stands before the first is left out."""
     starts = [place for place, line in enumerate(lines) if line.startswith(keyword)]
-    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
+    for start, end in itertools.pairwise([*starts, len(lines)]):
         yield b"".join(line for line in lines[start:end] if not line.startswith(b"@"))
 
 
@@ -117,7 +119,7 @@ def _read(path: Path) -> bytes:
         opener = lzma.open if magic == b"\xfd7zXZ\0" else gzip.open if magic[:2] == b"\x1f\x8b" else open
         with opener(path, "rb") as stream:
             text = stream.read(MAX_TEXT_BYTES + 1)
-    except (lzma.LZMAError, EOFError, gzip.BadGzipFile) as error:
+    except (lzma.LZMAError, zlib.error, EOFError, gzip.BadGzipFile) as error:
         raise LocalError(f"{path}: damaged: cannot be decompressed: {error}") from None
     except OSError as error:
         raise LocalError(f"{path}: cannot be read: {error.strerror or error}") from None
