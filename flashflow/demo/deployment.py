@@ -6,9 +6,8 @@ Layout of the folder: `coord/` and `measurerN/` as `flashflow init` makes them, 
 
 import asyncio
 import os
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,8 +24,10 @@ from flashflow.keys.certificates import export_certificate, keygen
 from flashflow.model.errors import LocalError
 from flashflow.model.ids import Address, Fingerprint, parse_address, parse_fingerprint
 from flashflow.model.relay import RelayInfo
+from flashflow.relay.identity import DESCRIPTOR_FILE
 from flashflow.shell.parent import own_command
 from flashflow.testnet.consensus import assemble
+from flashflow.testnet.relays import COUNTS_FILE, RelaySpec, module_command
 
 WARMUP_S = 2
 RARE_SLOT_S = 604_800
@@ -63,7 +64,7 @@ class Deployment:
         self.folder = folder
         self.relays: list[RunningRelay] = []
         self.children: list[Child] = []
-        self._relay_command = list(relay_command or own_command("relay"))
+        self._relay_command = tuple(relay_command or own_command("relay"))
         self._logs = folder / "logs"
         self._known: dict[Fingerprint, RelayInfo] = {}
         self._access: Access | None = None
@@ -106,10 +107,8 @@ class Deployment:
             "--mbps": f"{mbps:g}",
             "--seconds": str(seconds),
         }
-        argv = [sys.executable, "-m", "flashflow.testnet.background"]
-        child = self._child(
-            f"background-{relay.nickname}", [*argv, *(w for pair in options.items() for w in pair)]
-        )
+        argv = module_command("flashflow.testnet.background", *_words(options))
+        child = self._child(f"background-{relay.nickname}", argv)
         try:
             yield
         finally:
@@ -137,7 +136,7 @@ class Deployment:
             keys = self.folder / name / "keys"
             keygen(keys / "measurer.pem", name, now)
             export_certificate(keys / "measurer.pem", coord / f"{name}.cert.pem")
-            export_certificate(coord / "coord.pem", keys / "coord.cert.pem")
+            export_certificate(coord / "coord.pem", keys / "coord.pem")
 
     def _start_relays(self) -> None:
         started = [
@@ -149,28 +148,29 @@ class Deployment:
                 raise ChildFailedError(
                     f"{child.name}: ready line {words!r} (expected address and fingerprint)", child
                 )
-            counts = self.folder / child.name / "counts"
+            counts = self.folder / child.name / COUNTS_FILE
             address, fingerprint = parse_address(words[0]), parse_fingerprint(words[1])
             self.relays.append(RunningRelay(child.name, fingerprint, address, rate, counts, child))
 
     def _start_relay(self, name: str, rate_mbps: float) -> Child:
         options = {
-            "--data-dir": str(self.folder / name),
-            "--nickname": name,
-            "--listen": str(Address(self.plan.host, 0)),
             "--rate-mbps": f"{rate_mbps:g}",
-            "--coordinator": str(self.folder / MEASURERS[0] / "keys" / "coord.cert.pem"),
+            "--coordinator": str(self.folder / MEASURERS[0] / "keys" / "coord.pem"),
             "--background-ratio": f"{BACKGROUND_RATIO:g}",
             "--max-duration-s": str(WARMUP_S + self.plan.duration_s),
-            "--counts": str(self.folder / name / "counts"),
         }
         flags = ["--loop"] if self.plan.background_percent else []
-        return self._child(
-            name, [*self._relay_command, *(w for pair in options.items() for w in pair), *flags]
+        spec = RelaySpec(
+            self.folder / name,
+            name,
+            (Address(self.plan.host, 0),),
+            (*_words(options), *flags),
+            self._relay_command,
         )
+        return self._child(name, spec.argv())
 
     def _write_network(self) -> None:
-        descriptors = [(self.folder / relay.nickname / "descriptor").read_text() for relay in self.relays]
+        descriptors = [(self.folder / relay.nickname / DESCRIPTOR_FILE).read_text() for relay in self.relays]
         net = self.folder / "net"
         (net / "descriptors").write_text("".join(descriptors))
         weights = {relay.fingerprint: 1 for relay in self.relays}
@@ -218,7 +218,6 @@ file = ../net/relay_filter
             config.write_text(
                 f"""[measurer]
 datadir = .
-coord_cert = keys/coord.cert.pem
 coord_addr = {coordinator}
 max_rate = {self.plan.measurer_mbps}
 allowed_networks = {network}
@@ -240,3 +239,7 @@ workers = {workers}
                     raise ChildFailedError(f"{dead[0].name} ended with status {dead[0].returncode}", dead[0])
                 time.sleep(POLL_S)
         raise LocalError(f"the coordinator was not ready within {TEAM_READY_S:g} s: its status is {status}")
+
+
+def _words(options: Mapping[str, str]) -> list[str]:
+    return [word for pair in options.items() for word in pair]
