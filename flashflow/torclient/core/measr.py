@@ -1,0 +1,204 @@
+"""A measurer's side of a measurement: circuits are built, traffic runs, seconds are reported.
+
+PROBING    the first circuit alone: the relay must prove its identity before more connections are opened
+BUILDING   the other circuits
+READY      the controller's second call is awaited
+ACTIVE     traffic
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, Final
+
+from flashflow.model.reports import SecondReport
+from flashflow.torclient.core.effects import Announce, Effect, TellWorker
+from flashflow.torclient.core.messages import (
+    Begin,
+    CircuitBuilt,
+    CircuitEnded,
+    FromWorker,
+    OpenCircuits,
+    SecondCounted,
+    ShareEnded,
+)
+from flashflow.torclient.core.run import Run
+from flashflow.torclient.core.seconds import SecondSums
+from flashflow.torctl.commands import MeasrStart, Target
+from flashflow.torctl.events import BwReport, CircEvent
+from flashflow.torctl.reasons import Reason
+
+START_DELAY_S: Final = 0.02
+"""From the second call to the first cell: by then every worker has its Begin."""
+
+
+class Phase(StrEnum):
+    """Where a measurement is."""
+
+    PROBING = "PROBING"
+    BUILDING = "BUILDING"
+    READY = "READY"
+    ACTIVE = "ACTIVE"
+
+
+DEADLINES_S: Final[Mapping[Phase, float]] = {
+    Phase.PROBING: 8.0,
+    Phase.BUILDING: 10.0,
+    Phase.READY: 60.0,
+    Phase.ACTIVE: 5.0,
+}
+"""Longest stay in a phase; in ACTIVE beyond warm-up and duration."""
+
+
+class MeasrRun(Run):
+    """One measurement; `workers_total` processes share its circuits."""
+
+    def __init__(
+        self, command: MeasrStart, *, run: int, conn: int, circ_ids: Sequence[int], bucket_cells: int
+    ) -> None:
+        super().__init__(run=run, meas_id=command.meas_id, conn=conn)
+        self._command = command
+        self._bucket_cells = command.bucket_cells or bucket_cells
+        self._phase = Phase.PROBING
+        self._worker_of: dict[int, int] = {}
+        self._sharing: set[int] = set()
+        self._sums = SecondSums(())
+        self.circuits = dict.fromkeys(circ_ids, False)
+
+    def open(self, workers_total: int, now_s: float) -> list[Effect]:
+        """Opens the first circuit; `workers_total` processes will share the circuits."""
+        for index, circ_id in enumerate(self.circuits):
+            self._worker_of[circ_id] = (self.run + index) % workers_total
+        self._enter(Phase.PROBING, now_s)
+        return self._open(list(self.circuits)[:1])
+
+    def refusal(self) -> str | None:
+        """Why the active phase cannot start now, or None."""
+        return (
+            None
+            if self._phase is Phase.READY
+            else f"measurement {self.meas_id} is {self._phase.value}, not READY"
+        )
+
+    def start(self, now_s: float) -> Sequence[Effect]:
+        """The second call: every worker with a circuit begins at the same moment."""
+        command, start_s = self._command, now_s + START_DELAY_S
+        self._enter(Phase.ACTIVE, now_s, command.warmup_s + command.dur_s)
+        self._sharing = {self._worker_of[circ_id] for circ_id in self.circuits}
+        self._sums = SecondSums(sorted(self._sharing))
+        effects: list[Effect] = []
+        for worker in sorted(self._sharing):
+            begin = Begin(
+                run=self.run,
+                circ_ids=(mine := self._of_worker(worker, self.circuits)),
+                start_mono_s=start_s,
+                warmup_s=command.warmup_s,
+                dur_s=command.dur_s,
+                rate_bytes=command.rate_bytes and command.rate_bytes * len(mine) / len(self.circuits),
+            )
+            effects.append(TellWorker(worker, begin))
+        return effects
+
+    def take(self, worker: int, message: FromWorker, now_s: float) -> Sequence[Effect]:
+        """What a worker said. An unlisted pair is our own bug and raises KeyError."""
+        return _TABLE[self._phase, type(message)](self, worker, message, now_s)
+
+    def late(self) -> Sequence[Effect]:
+        """The deadline has passed: circuits that still are not built have failed, or all is over."""
+        if self._phase is not Phase.BUILDING:
+            return self.end(Reason.TIMEOUT)
+        if not self._enough():
+            return self.end(Reason.TOO_FEW_CIRCUITS)
+        effects: list[Effect] = []
+        for circ_id in [circ_id for circ_id, built in self.circuits.items() if not built]:
+            effects += self.circuit_ended(circ_id, Reason.TIMEOUT)
+        self._enter(Phase.READY, self.deadline_s)
+        return effects
+
+    def _enter(self, phase: Phase, now_s: float, extra_s: float = 0) -> None:
+        self._phase = phase
+        self.deadline_s = now_s + extra_s + DEADLINES_S[phase]
+
+    def _enough(self) -> bool:
+        return 2 * sum(self.circuits.values()) >= self._command.n_circs
+
+    def _open(self, circ_ids: Sequence[int]) -> list[Effect]:
+        effects: list[Effect] = []
+        for worker in sorted({self._worker_of[circ_id] for circ_id in circ_ids}):
+            self.workers.add(worker)
+            effects.append(TellWorker(worker, self._order(self._of_worker(worker, circ_ids))))
+        return effects
+
+    def _of_worker(self, worker: int, circ_ids: Iterable[int]) -> tuple[int, ...]:
+        return tuple(circ_id for circ_id in circ_ids if self._worker_of[circ_id] == worker)
+
+    def _order(self, circ_ids: tuple[int, ...]) -> OpenCircuits:
+        command, target = self._command, self._command.target
+        assert isinstance(target, Target)  # the core makes runs of commands with a target only
+        return OpenCircuits(
+            run=self.run,
+            meas_id=self.meas_id,
+            circ_ids=circ_ids,
+            host=target.address.host,
+            port=target.address.port,
+            fingerprint=command.fingerprint,
+            ed25519=target.ed25519.hex(),
+            ntor=target.ntor.hex(),
+            token=(command.token or b"").hex(),
+            bucket_cells=self._bucket_cells,
+        )
+
+    def _built(self, worker: int, message: CircuitBuilt, now_s: float) -> list[Effect]:
+        if message.circ_id not in self.circuits:  # given up at a deadline just now
+            return []
+        self.circuits[message.circ_id] = True
+        effects: list[Effect] = [Announce(CircEvent(str(message.circ_id), "BUILT"))]
+        if self._phase is Phase.PROBING:
+            self._enter(Phase.BUILDING, now_s)
+            effects += self._open(list(self.circuits)[1:])
+        return effects + self._settle(now_s)
+
+    def _circuit_ended(self, worker: int, message: CircuitEnded, now_s: float) -> list[Effect]:
+        if message.circ_id not in self.circuits:
+            return []
+        effects = self.circuit_ended(message.circ_id, message.reason)
+        if self._phase is Phase.PROBING:
+            return effects + self.end(message.reason)
+        return effects + self._settle(now_s)
+
+    def _settle(self, now_s: float) -> list[Effect]:
+        """Once no circuit is under way: go on, or give up."""
+        if not all(self.circuits.values()):
+            return []
+        if not self._enough():
+            return self.end(Reason.RELAY_CLOSED if self._phase is Phase.ACTIVE else Reason.TOO_FEW_CIRCUITS)
+        if self._phase is Phase.BUILDING:
+            self._enter(Phase.READY, now_s)
+        return []
+
+    def _second(self, worker: int, message: SecondCounted, now_s: float) -> list[Effect]:
+        report = SecondReport(message.second, message.sent_bytes, message.recv_bytes)
+        return [
+            Announce(BwReport(self.meas_id, total.second, total.sent_bytes, total.recv_bytes))
+            for total in self._sums.add(worker, report)
+        ]
+
+    def _share_ended(self, worker: int, message: ShareEnded, now_s: float) -> list[Effect]:
+        if message.reason is not None:
+            return self.end(message.reason)
+        self._sharing.discard(worker)
+        return [] if self._sharing else self.end(None)
+
+
+_TABLE: Final[Mapping[tuple[Phase, type[Any]], Callable[[MeasrRun, int, Any, float], list[Effect]]]] = {
+    (Phase.PROBING, CircuitBuilt): MeasrRun._built,
+    (Phase.PROBING, CircuitEnded): MeasrRun._circuit_ended,
+    (Phase.BUILDING, CircuitBuilt): MeasrRun._built,
+    (Phase.BUILDING, CircuitEnded): MeasrRun._circuit_ended,
+    (Phase.READY, CircuitBuilt): MeasrRun._built,
+    (Phase.READY, CircuitEnded): MeasrRun._circuit_ended,
+    (Phase.ACTIVE, CircuitBuilt): MeasrRun._built,
+    (Phase.ACTIVE, CircuitEnded): MeasrRun._circuit_ended,
+    (Phase.ACTIVE, SecondCounted): MeasrRun._second,
+    (Phase.ACTIVE, ShareEnded): MeasrRun._share_ended,
+}
+"""What a worker may say in a phase, and what follows."""

@@ -1,0 +1,91 @@
+"""How fast a worker may send: the outstanding data that the relay's observed rate allows, and RATE.
+
+The window starts small and doubles whenever a whole window came back, until the round trip shows that a queue builds
+up; from then on `plan_circuits` gives it from the observed rate. So a relay 100 times slower than RATE is not flooded.
+"""
+
+from collections import deque
+from typing import Final
+
+from flashflow.model.circuits import CircuitLimits, CircuitPlan, plan_circuits
+from flashflow.model.units import CELL_BYTES
+
+TICK_S: Final = 0.05
+"""How often the window is decided anew."""
+INITIAL_CELLS: Final = 32
+"""Outstanding cells at the start."""
+QUEUE_SIGN_S: Final = 0.05
+"""A round trip this much above the shortest one shows a queue: half of what the window may hold."""
+_SPAN_TICKS: Final = 4
+"""A rate is taken over so many ticks."""
+_KEPT_RATES: Final = 20
+"""The highest of so many rates counts (1 s), so that a stall of an instant does not shrink the window."""
+_BURST_S: Final = 0.05
+_BURST_CELLS: Final = 16
+
+
+class SendWindow:
+    """Outstanding cells and circuits of one worker's share of a measurement."""
+
+    def __init__(self, *, rate_bytes: float | None, round_trip_s: float) -> None:
+        self._rate_bytes = rate_bytes
+        self._round_trip_s = round_trip_s
+        self._latest_s = 0.0
+        self._cells = INITIAL_CELLS
+        self._growing = True
+        self._grown_at_cells = 0
+        self._counts: deque[tuple[float, int]] = deque(maxlen=_SPAN_TICKS + 1)
+        self._rates: deque[float] = deque(maxlen=_KEPT_RATES)
+
+    def note_round_trips(self, answered_s: float | None, waiting_s: float | None) -> None:
+        """For one circuit since the last plan: a cell came back after so long; one is away for so long already."""
+        if answered_s is not None:
+            self._round_trip_s = min(self._round_trip_s, answered_s)
+        self._latest_s = max(self._latest_s, answered_s or 0.0, waiting_s or 0.0)
+
+    def plan(self, now_s: float, received_cells: int, circuits: int) -> CircuitPlan:
+        """Window and number of circuits, once per tick: `circuits` are open, `received_cells` came back so far."""
+        limits = CircuitLimits(max_circuits=max(1, circuits))
+        self._observe(now_s, received_cells)
+        self._growing = self._growing and self._latest_s - self._round_trip_s < QUEUE_SIGN_S
+        self._latest_s = 0.0
+        if received_cells - self._grown_at_cells >= self._cells:
+            self._grown_at_cells = received_cells
+            self._cells *= 2
+        if not self._growing:
+            self._cells = min(self._cells, self._window(max(self._rates), limits))
+        if self._rate_bytes is not None:
+            self._cells = min(self._cells, self._window(self._rate_bytes, limits))
+        self._cells = min(self._cells, limits.max_circuits * limits.circuit_cells)
+        return CircuitPlan(max(1, -(-self._cells // limits.circuit_cells)), self._cells)
+
+    def _observe(self, now_s: float, received_cells: int) -> None:
+        self._counts.append((now_s, received_cells))
+        since_s, since_cells = self._counts[0]
+        span_s = max(now_s - since_s, TICK_S)
+        self._rates.append((received_cells - since_cells) * CELL_BYTES / span_s)
+
+    def _window(self, rate_bytes: float, limits: CircuitLimits) -> int:
+        return plan_circuits(rate_bytes, self._round_trip_s, limits).window_cells
+
+
+class Pacer:
+    """Cells that RATE allows to send: a token bucket that starts empty and holds 50 ms."""
+
+    def __init__(self, rate_bytes: float | None, start_mono_s: float) -> None:
+        self._rate_cells = None if rate_bytes is None else rate_bytes / CELL_BYTES
+        self._filled_at_s = start_mono_s
+        self._credit = 0.0
+
+    def allowance(self, now_s: float) -> int | None:
+        """Cells that may be sent now; None: no limit."""
+        if self._rate_cells is None:
+            return None
+        most = max(_BURST_CELLS, self._rate_cells * _BURST_S)
+        self._credit = min(most, self._credit + (now_s - self._filled_at_s) * self._rate_cells)
+        self._filled_at_s = now_s
+        return int(self._credit)
+
+    def spend(self, cells: int) -> None:
+        """So many were sent."""
+        self._credit -= cells

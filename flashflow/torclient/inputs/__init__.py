@@ -1,0 +1,1 @@
+"""What torclient's core hears from the world: control connections."""

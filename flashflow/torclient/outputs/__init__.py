@@ -1,0 +1,1 @@
+"""What torclient's core does to the world: worker processes."""

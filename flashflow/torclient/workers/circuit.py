@@ -1,0 +1,153 @@
+"""Echo cells on one circuit: whole buffers out and in, no Python object per cell."""
+
+import secrets
+import time
+from typing import Final
+
+import numpy as np
+
+from flashflow.model.errors import NetworkError
+from flashflow.orlink.bulk import HEADER_BYTES, as_cells, cell_header, empty_cells, payloads
+from flashflow.orlink.cells import CELL_BYTES, Command, command_name, is_variable
+from flashflow.orlink.meas import MeasErr, MeasJoin, parse_measurement
+from flashflow.torclient.core.sampling import EchoCheck
+from flashflow.torclient.core.stream import CHUNK_CELLS, SECRET_BYTES, EchoStream
+from flashflow.torclient.workers.link import Link, LostLinkError, OpenCircuit
+from flashflow.torclient.workers.tls import RECEIVE_BYTES
+from flashflow.torctl.reasons import Reason
+
+_PLAIN: Final = np.empty(RECEIVE_BYTES + 2 * 65_536, np.uint8)
+_PLAIN_VIEW: Final = _PLAIN.data.cast("B")
+_OUT: Final = empty_cells(CHUNK_CELLS, bytes(HEADER_BYTES))
+_VARIABLE_HEAD_BYTES: Final = HEADER_BYTES + 2
+
+
+class ClosedCircuitError(LostLinkError):
+    """The relay, or the network, ended the circuit."""
+
+
+class EchoCircuit:
+    """One open circuit of a measurer."""
+
+    def __init__(self, link: Link, circuit: OpenCircuit, *, join: MeasJoin, bucket_cells: int) -> None:
+        self.link: Final = link
+        self._header = cell_header(circuit.circ_id, Command.MEAS_ECHO)
+        self._headers = self._header * (len(_PLAIN) // CELL_BYTES + 1)
+        self._rest = circuit.rest
+        self._stream = EchoStream(secrets.token_bytes(SECRET_BYTES), self._header)
+        self.round_trip_s = circuit.round_trip_s
+        """From CREATE2 to CREATED2."""
+        self._answered_s: float | None = None
+        self._probe: tuple[int, float] | None = None
+        # MEAS_JOIN is not onion-encrypted and no relay cell was sent: the relay's keystream is at its start.
+        self.check: Final = EchoCheck(
+            stream=self._stream,
+            forward_key=circuit.keys.kf,
+            forward_offset_bytes=0,
+            bucket_cells=bucket_cells,
+            draw=secrets.randbelow,
+        )
+        link.send_cell(Command.MEASUREMENT, join.encode())
+
+    @property
+    def sent_cells(self) -> int:
+        """Echo cells sent so far."""
+        return self._stream.sent_cells
+
+    @property
+    def received_cells(self) -> int:
+        """Echo cells that came back so far."""
+        return self.check.received_cells
+
+    @property
+    def outstanding_cells(self) -> int:
+        """Cells sent that have not come back."""
+        return self._stream.sent_cells - self.check.received_cells
+
+    def take_round_trips(self, now_s: float) -> tuple[float | None, float | None]:
+        """Round trip of the last probe that came back since the last call, and how long one is away by now."""
+        answered_s, self._answered_s = self._answered_s, None
+        return answered_s, None if self._probe is None else now_s - self._probe[1]
+
+    def send(self, cells: int, now_s: float) -> None:
+        """Sends so many new cells. ClosedCircuitError if the connection broke."""
+        if self._probe is None:
+            self._probe = (self.sent_cells + 1, now_s)
+        try:
+            while cells > 0:
+                chunk = _OUT[: min(cells, CHUNK_CELLS)]
+                self.link.stream.write(self._stream.fill(chunk))
+                cells -= len(chunk)
+            self.link.stream.flush()
+        except NetworkError as exc:
+            raise ClosedCircuitError(Reason.RELAY_CLOSED, exc.reason) from exc
+
+    def receive(self, scratch: memoryview) -> None:
+        """Takes what the socket has. EchoError if the relay cheats, ClosedCircuitError if it is over."""
+        stream = self.link.stream
+        try:
+            stream.flush()
+            stream.fill(scratch)
+            self._read_all()
+        except NetworkError as exc:
+            raise ClosedCircuitError(Reason.RELAY_CLOSED, exc.reason) from exc
+        if self._probe is not None and self.received_cells >= self._probe[0]:
+            self._answered_s = time.monotonic() - self._probe[1]
+            self._probe = None
+        if stream.closed:
+            raise ClosedCircuitError(Reason.RELAY_CLOSED, "the relay closed the connection")
+
+    def _read_all(self) -> None:
+        have = len(self._rest)
+        _PLAIN_VIEW[:have] = self._rest
+        while count := self.link.stream.read_into(_PLAIN_VIEW[have:]):
+            have += count
+            if have > RECEIVE_BYTES:
+                have = self._consume(have)
+        have = self._consume(have)
+        self._rest = bytes(_PLAIN_VIEW[:have])
+
+    def _consume(self, have: int) -> int:
+        """Takes all whole cells of the first `have` bytes; moves the rest to the front and gives its length."""
+        start = 0
+        while True:
+            cells = as_cells(_PLAIN[start:have])
+            echoes = self._leading_echoes(cells[:, :HEADER_BYTES].tobytes())
+            self.check.take(payloads(cells[:echoes]))
+            start += echoes * CELL_BYTES
+            if not self._odd_is_whole(start, have):
+                break
+            start += self._take_odd(start)
+        rest = have - start
+        _PLAIN_VIEW[:rest] = bytes(_PLAIN_VIEW[start:have])
+        return rest
+
+    def _leading_echoes(self, headers: bytes) -> int:
+        if headers == self._headers[: len(headers)]:
+            return len(headers) // HEADER_BYTES
+        same = np.frombuffer(headers, np.uint8) == np.frombuffer(self._headers, np.uint8, len(headers))
+        return int(same.argmin()) // HEADER_BYTES
+
+    def _odd_size(self, start: int) -> int:
+        if is_variable(int(_PLAIN[start + 4])):
+            return _VARIABLE_HEAD_BYTES + int.from_bytes(_PLAIN_VIEW[start + 5 : start + 7], "big")
+        return CELL_BYTES
+
+    def _odd_is_whole(self, start: int, have: int) -> bool:
+        return have - start >= _VARIABLE_HEAD_BYTES and have - start >= self._odd_size(start)
+
+    def _take_odd(self, start: int) -> int:
+        """A cell that is no echo: ignored, unless it ends the circuit. Gives its size."""
+        size = self._odd_size(start)
+        head = bytes(_PLAIN_VIEW[start : start + HEADER_BYTES])
+        if head[:4] != self._header[:4]:
+            return size
+        if head[4] == Command.DESTROY:
+            raise ClosedCircuitError(Reason.RELAY_CLOSED, f"DESTROY {_PLAIN[start + HEADER_BYTES]}")
+        if head[4] == Command.MEASUREMENT:
+            cell = parse_measurement(bytes(_PLAIN_VIEW[start + HEADER_BYTES : start + size]))
+            if isinstance(cell, MeasErr):
+                raise ClosedCircuitError(Reason(f"REFUSED_{cell.code.name}"), "MEAS_ERR from the relay")
+        if head[4] in (Command.CREATED2, Command.CREATE2):
+            raise ClosedCircuitError(Reason.RELAY_PROTOCOL, f"{command_name(head[4])} on an open circuit")
+        return size
