@@ -13,7 +13,7 @@ RULES = st.builds(
     allow=st.booleans(),
     fingerprint=st.none() | FINGERPRINTS,
     mode=st.just("echo"),
-    rate_limit_bytes=st.none() | st.integers(10, 10**6).map(lambda kilobits: kilobits * 125),
+    rate_limit_bytes=st.none() | st.integers(1, 4000).map(lambda quarters: quarters * 31_250),
     line=st.just(0),
 )
 
