@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from flashflow.model.errors import LocalError
 from flashflow.torclient.core.effects import Announce, Answer
@@ -87,8 +87,7 @@ class _Connection(asyncio.Protocol):
         self.session = session
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # Unix sockets are streams
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop does not subclass it
 
     def data_received(self, data: bytes) -> None:
         for action in self.session.receive(data):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from flashflow.shell.parent import child_environment
 from flashflow.shell.tasks import TaskGroupOfNamed
@@ -85,8 +86,7 @@ class _WorkerLink(asyncio.Protocol):
         self.process = process
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # a socket pair is a stream
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop does not subclass it
 
     def data_received(self, data: bytes) -> None:
         self._pool.received(self._index, data, self._frames)
