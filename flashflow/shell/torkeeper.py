@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flashflow.model.errors import FlashFlowError
+from flashflow.shell.parent import child_environment
 from flashflow.shell.tordriver import TorDriver
 
 FIRST_DELAY_S = 1.0
@@ -58,7 +59,7 @@ class TorKeeper:
             control_socket=self._control_socket, on_event=self._on_event, on_lost=self._driver_lost
         )
         try:
-            await driver.start(self._argv)
+            await driver.start(self._argv, child_environment())
             self._driver = driver
             self._on_up()
             reason = await lost

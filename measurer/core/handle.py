@@ -23,6 +23,10 @@ def _on_params(state: State, event: object, now: Now) -> list[Effect]:
     return []  # the coordinator's circuit; a measurer's Tor client has none
 
 
+def _on_malformed(state: State, event: tor.EventError, now: Now) -> list[Effect]:
+    return [do.warn(f"the Tor client: {event.reason}")]  # the phase's deadline sees to the measurement
+
+
 _HANDLERS: dict[type, Callable[[State, Any, Now], list[Effect]]] = {
     ev.LinkUp: on_coordinator.on_link_up,
     ev.LinkDown: on_coordinator.on_link_down,
@@ -35,6 +39,7 @@ _HANDLERS: dict[type, Callable[[State, Any, Now], list[Effect]]] = {
     tor.CircEvent: on_tor.on_circuit,
     tor.BwReport: on_tor.on_report,
     tor.MeasEnd: on_tor.on_end,
+    tor.EventError: _on_malformed,
     tor.ParamsSent: _on_params,
     tor.ParamsOk: _on_params,
     TimerFired: on_time.on_timer,
