@@ -50,6 +50,7 @@ def test_extend2_round_trip_with_an_unknown_specifier() -> None:
         (b"\x01\x00\x06abc", "cut short"),
         (b"\x01\x00\x05abcde", "link specifier 0: 5 bytes, 6 expected"),
         (b"\x02" + 2 * (b"\x02\x14" + bytes(20)) + bytes(4), "listed twice"),
+        (b"\x02" + 2 * (b"\x03\x20" + bytes(32)) + bytes(4), "listed twice"),
         (b"\x00\x00\x02", "CREATE2: 2 bytes, at least 4 expected"),
         (b"\x00\x00\x02\x00\x05abcd", "5 bytes announced, 4 are there"),
     ],

@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -94,6 +96,16 @@ def test_a_cell_not_recognised_leaves_the_digest_alone() -> None:
     assert relay.receive(client.forward.cipher.crypt(bytes(509)))[1] is None
     assert relay.forward.digest == before
     assert relay.receive(client.send(HELLO))[1] == HELLO
+
+
+def test_a_recognized_field_that_is_not_zero_is_not_recognised() -> None:
+    """Even with a digest that fits."""
+    keys = expand_keys(bytes(32))
+    relay = RelayHop(keys)
+    payload = bytearray(HELLO.encode())
+    payload[2] = 1
+    payload[5:9] = hashlib.sha1(keys.df + payload).digest()[:4]
+    assert relay.receive(AesCtr(keys.kf).crypt(payload))[1] is None
 
 
 def test_echo_cells_share_the_keystream_with_relay_cells() -> None:
