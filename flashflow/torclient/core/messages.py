@@ -84,6 +84,11 @@ class OpenCoord:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerReady:
+    """From a worker, first of all: it has started."""
+
+
+@dataclass(frozen=True, slots=True)
 class CircuitBuilt:
     """From a worker: a circuit's keys are agreed with the relay that was expected."""
 
@@ -175,7 +180,7 @@ FromWorker = (
     | ParamsAnswered
     | BackgroundCounted
 )
-Message = ToWorker | FromWorker
+Message = ToWorker | FromWorker | WorkerReady
 
 _CLASSES: Final[dict[str, Callable[..., Message]]] = {
     kind.__name__: kind
@@ -184,6 +189,7 @@ _CLASSES: Final[dict[str, Callable[..., Message]]] = {
         Begin,
         Halt,
         OpenCoord,
+        WorkerReady,
         CircuitBuilt,
         CircuitEnded,
         SecondCounted,

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+from flashflow.model.errors import LocalError
 from flashflow.shell.parent import child_environment
 from flashflow.shell.tasks import TaskGroupOfNamed
 from flashflow.torclient.core.effects import TellWorker
 from flashflow.torclient.core.events import WorkerDied, WorkerSpoke
-from flashflow.torclient.core.messages import FrameReader, encode_frame
+from flashflow.torclient.core.messages import FrameReader, FromWorker, WorkerReady, encode_frame
 
 
 class WorkerPool:
@@ -33,9 +34,13 @@ class WorkerPool:
         self._closing = False
 
     async def start(self) -> None:
-        """Starts all of them."""
+        """Starts all of them and waits until they run. Raises LocalError."""
         for index in range(self._count):
             self._workers.append(await self._launch(index))
+        for worker in self._workers:
+            await worker.ready.wait()
+            if worker.process.poll() is not None:
+                raise LocalError(f"a worker process ended at once with status {worker.process.returncode}")
 
     def tell(self, effect: TellWorker) -> None:
         """Sends a message."""
@@ -64,7 +69,8 @@ class WorkerPool:
     def received(self, index: int, data: bytes, frames: FrameReader) -> None:
         """Bytes came from a worker."""
         for message in frames.receive(data):
-            self._post(WorkerSpoke(index, message))  # type: ignore[arg-type]
+            if not isinstance(message, WorkerReady):
+                self._post(WorkerSpoke(index, cast(FromWorker, message)))
 
     def lost(self, index: int, process: "subprocess.Popen[bytes]") -> None:
         """A worker's socket is closed."""
@@ -84,14 +90,17 @@ class _WorkerLink(asyncio.Protocol):
         self._frames = FrameReader()
         self._transport: asyncio.Transport | None = None
         self.process = process
+        self.ready = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop does not subclass it
 
     def data_received(self, data: bytes) -> None:
+        self.ready.set()
         self._pool.received(self._index, data, self._frames)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.ready.set()
         self._pool.lost(self._index, self.process)
 
     def send(self, data: bytes) -> None:

@@ -16,6 +16,7 @@ from flashflow.torclient.core.messages import (
     Message,
     OpenCircuits,
     OpenCoord,
+    WorkerReady,
     encode_frame,
 )
 from flashflow.torclient.workers.coordlink import CoordLink
@@ -44,6 +45,7 @@ class Worker:
         """The loop."""
         self._selector.register(self._control, selectors.EVENT_READ)
         wait_s: float | None = None
+        self._say(WorkerReady())
         while self._alive:
             for key, _ in self._selector.select(wait_s):
                 if key.data is None:
@@ -78,7 +80,7 @@ class Worker:
         for message in self._frames.receive(data):
             _HANDLERS[type(message)](self, message)
 
-    def _say(self, message: FromWorker) -> None:
+    def _say(self, message: FromWorker | WorkerReady) -> None:
         self._control.sendall(encode_frame(message))
 
     def _watch(self, part: Part, circ_id: int, link: Link) -> None:
