@@ -14,7 +14,7 @@ TURN_BYTES: Final = RX_BYTES
 """Most bytes of one link in one turn."""
 ROUND_BYTES: Final = 16 * TURN_BYTES
 """After so many bytes the loop looks at its timers and at new events again."""
-PACE_S: Final = 0.002
+PACE_S: Final = 0.005
 """With a slow bucket, links are served every so often rather than byte by byte."""
 MAX_CHUNK_BYTES: Final = 16_384
 

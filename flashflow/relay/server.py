@@ -118,7 +118,7 @@ class RelayServer:
         wake = self._watch_signals()
         try:
             while self._stopped_by is None:
-                self._turn(self._epoll.poll(self._wait_s()))
+                self._turn(self._wait())
                 if self._hung_up:
                     self._hung_up = False
                     self._reread_rate()
@@ -168,16 +168,19 @@ class RelayServer:
         self._readers.serve(now.mono_s, self._measuring.may_read(now.mono_s))
         self._writers.serve(now.mono_s, self._measuring.may_write())
 
-    def _wait_s(self) -> float:
+    def _wait(self) -> list[tuple[int, int]]:
+        """Waits until there is something to do, and gives the sockets' events."""
         now_s = time.monotonic()
-        moments = [self._sweep_s, self._measuring.core.next_timer(), self._counts.next_s]
-        waits = [moment - now_s for moment in moments if moment is not None]
-        lanes = (
-            self._readers.wait_s(now_s, self._measuring.capped),
-            self._writers.wait_s(now_s, capped=False),
-        )
-        waits += [wait for wait in lanes if wait is not None]
-        return max(0.0, min(waits))
+        moments = (self._sweep_s, self._measuring.core.next_timer(), self._counts.next_s)
+        wait_s = max(0.0, min(moment - now_s for moment in moments if moment is not None))
+        capped = self._measuring.capped
+        lanes = (self._readers.wait_s(now_s, capped), self._writers.wait_s(now_s, capped=False))
+        waiting = [lane_s for lane_s in lanes if lane_s is not None]
+        if not waiting:
+            return self._epoll.poll(wait_s)
+        # Links wait for tokens: what arrives meanwhile could not be read anyway, so it need not wake us.
+        time.sleep(min(wait_s, *waiting))
+        return self._epoll.poll(0)
 
     def _on_socket(self, fd: int, mask: int) -> None:
         if fd in self._listeners:

@@ -1,6 +1,7 @@
 """What a relay counted on its own sockets: the truth that a measurement is compared with."""
 
 import json
+import time
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,10 @@ from statistics import median
 
 from flashflow.model.errors import LocalError
 from flashflow.model.units import to_mbps
+
+PATIENCE_S = 1.0
+"""A line that should have been written so recently may still come."""
+POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ def per_second_read_bytes(path: Path, start_utc_s: float, duration_s: int) -> li
 
     LocalError if the file does not cover these seconds.
     """
-    counts = read_counts(path)
+    counts = _read_until(path, start_utc_s + duration_s)
     at = [_read_at(path, counts, start_utc_s + second) for second in range(duration_s + 1)]
     return [after - before for before, after in pairwise(at)]
 
@@ -53,6 +58,16 @@ def per_second_read_bytes(path: Path, start_utc_s: float, duration_s: int) -> li
 def median_read_mbps(path: Path, start_utc_s: float, duration_s: int) -> float:
     """Median over these seconds, Mbit/s. LocalError if the file does not cover them."""
     return to_mbps(median(per_second_read_bytes(path, start_utc_s, duration_s)))
+
+
+def _read_until(path: Path, utc_s: float) -> list[Count]:
+    """The counts, once they reach `utc_s`: the relay writes each line a moment after the time that it covers."""
+    while True:
+        now_s = time.time()
+        counts = read_counts(path)
+        if (counts and counts[-1].utc_s >= utc_s) or abs(now_s - utc_s) > PATIENCE_S:
+            return counts
+        time.sleep(POLL_S)
 
 
 def _read_at(path: Path, counts: Sequence[Count], utc_s: float) -> float:
