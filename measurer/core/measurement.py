@@ -47,7 +47,7 @@ TRANSITIONS: dict[tuple[Phase, Trigger], Phase] = {
 
 DEADLINES_S: dict[Phase, float] = {
     Phase.LAUNCHING: 4.0,
-    Phase.BUILDING: 5.0,  # with LAUNCHING less than the coordinator's CONNECTING, so that half the circuits still count
+    Phase.BUILDING: 9.0,  # less than the coordinator's CONNECTING, so that half the circuits still count
     Phase.READY: 30.0,  # other measurers may still build, and the coordinator's Tor client has to start
     Phase.STARTING: 5.0,
     Phase.ACTIVE: 6.0,  # beyond warm-up and duration; the Tor client itself stops after 5
