@@ -78,6 +78,10 @@ class Child:
         """The last lines that it wrote on stderr."""
         return "\n".join(self._log.read_text("utf-8", "replace").splitlines()[-lines:])
 
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
     def terminate(self) -> None:
         """Ask it to end."""
         self._process.terminate()

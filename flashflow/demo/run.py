@@ -21,11 +21,13 @@ from flashflow.demo.child import Child, ChildFailedError
 from flashflow.demo.deployment import WARMUP_S, Deployment, RunningRelay
 from flashflow.demo.plan import MEASURERS, Plan
 from flashflow.demo.report import Row, complaints, document, make_row, table
-from flashflow.model.errors import FlashFlowError, LocalError, UsageError
+from flashflow.model.errors import FlashFlowError, LocalError, NetworkError, UsageError
 from flashflow.testnet.counts import median_read_mbps
 
 SPARE_S = 60
 """Background traffic is told to last so much longer than a measurement; it is ended when that ends."""
+DYING_S = 5.0
+"""A coordinator whose connection broke may be about to end: its log tells more then."""
 
 
 class MeasurementFailedError(FlashFlowError):
@@ -74,9 +76,16 @@ def _measure_all(deployment: Deployment, console: Console) -> tuple[list[Row], b
             rows = [_measure(deployment, client, relay, console) for relay in deployment.relays]
             return rows, _read_v3bw(client)
     except FlashFlowError as error:
-        for child in _to_blame(deployment, error):
+        if isinstance(error, NetworkError):
+            deployment.child("coordinator").wait(DYING_S)
+        dead = deployment.dead()
+        for child in dead or _to_blame(deployment, error):
             console.out(f"--- the end of {child.name}'s log:", child.tail(), "---", sep="\n", highlight=False)
-        raise LocalError(f"{error.reason} (everything is kept in {deployment.folder})") from None
+        ended = "; ".join(f"{child.name} ended with status {child.returncode}" for child in dead)
+        reason = (
+            error.reason if isinstance(error, ChildFailedError) or not dead else f"{ended}: {error.reason}"
+        )
+        raise LocalError(f"{reason} (everything is kept in {deployment.folder})") from None
 
 
 def _measure(deployment: Deployment, client: CtrlClient, relay: RunningRelay, console: Console) -> Row:
@@ -106,9 +115,10 @@ def _read_v3bw(client: CtrlClient) -> bytes:
 
 
 def _to_blame(deployment: Deployment, error: FlashFlowError) -> list[Child]:
+    """Who can tell most about a failure that no process died of."""
     if isinstance(error, ChildFailedError):
         return [error.child]
-    return deployment.dead() or [child for child in deployment.children if child.name == "coordinator"]
+    return [child for child in deployment.children if child.name == "coordinator"]
 
 
 def _summary(deployment: Deployment) -> str:
