@@ -10,7 +10,7 @@ import json
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from coordinator.core.effects import CloseCtrl, SendToCtrl
 from coordinator.core.events import CtrlClosed, CtrlSaid
@@ -80,8 +80,7 @@ class _Connection(asyncio.Protocol):
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
         if len(self._server.conns) >= MAX_CONNECTIONS:
             self._refuse(f"{MAX_CONNECTIONS} controllers are connected already")
             return

@@ -8,8 +8,10 @@ from pathlib import Path
 from coordinator.core.effects import SendTorCommand
 from coordinator.core.events import TorCameUp, TorReplied, TorWasLost
 from flashflow.model.errors import FlashFlowError
+from flashflow.shell.parent import child_environment
 from flashflow.shell.tasks import TaskGroupOfNamed
 from flashflow.shell.tordriver import TorDriver
+from flashflow.torctl.events import EventError
 
 FIRST_DELAY_S = 1.0
 LONGEST_DELAY_S = 32.0
@@ -36,10 +38,10 @@ class TorClient:
         while True:
             self._lost.clear()
             driver = TorDriver(
-                control_socket=self._control_socket, on_event=self._post, on_lost=self._on_lost
+                control_socket=self._control_socket, on_event=self._on_event, on_lost=self._on_lost
             )
             try:
-                await driver.start(self._argv)
+                await driver.start(self._argv, child_environment())
             except FlashFlowError as error:
                 log.error("%s (trying again in %.0f s)", error.reason, delay_s)
             else:
@@ -56,6 +58,12 @@ class TorClient:
     def send(self, effect: SendTorCommand) -> None:
         """Send one command; the outcome comes as TorReplied."""
         self._tasks.start(f"tor command {effect.effect_id}", self._command(effect))
+
+    def _on_event(self, event: object) -> None:
+        if isinstance(event, EventError):
+            log.warning("the Tor client sent an event that makes no sense: %s", event.reason)
+        else:
+            self._post(event)
 
     def _on_lost(self, reason: str) -> None:
         if not self._lost.is_set():
