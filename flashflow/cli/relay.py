@@ -27,6 +27,7 @@ _SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
 
 @app.command()
 def relay(
+    context: typer.Context,
     data_dir: Annotated[Path, typer.Option(help="Keys and descriptor live here; made if missing.")],
     nickname: Annotated[str, typer.Option(help="1 to 19 letters and digits.")],
     listen: Annotated[list[str], typer.Option(help="IP:PORT or [IPv6]:PORT, port 0 for any; repeatable.")],
@@ -50,6 +51,9 @@ def relay(
     verbose: Annotated[bool, typer.Option("--verbose", help="Log what strangers do, too.")] = False,
 ) -> None:
     """Run a reference relay: proposal 316's target side, for local networks, tests and research."""
+    make: type[RelayServer] = (
+        context.obj or RelayServer
+    )  # a caller may hand over another one as the context's object
     settings = RelaySettings(
         data_dir=data_dir,
         nickname=check_nickname(nickname),
@@ -66,7 +70,7 @@ def relay(
         counts=counts,
         loop=loop,
     )
-    run(settings, RelayServer, verbose=verbose)
+    run(settings, make, verbose=verbose)
 
 
 def run(settings: RelaySettings, make: type[RelayServer], *, verbose: bool) -> None:

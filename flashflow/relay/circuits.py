@@ -106,6 +106,11 @@ class Circuits:
             services.commands.echo: self._on_echo,
         }
 
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Circuit IDs on this link."""
+        return tuple(self._circuits)
+
     def take(self, circ_id: int, command: int, cells: Cells) -> None:
         """Handles a run of cells with one header. CellError or NtorError if the link has to be closed for it."""
         handler = self._runs.get(command)

@@ -43,6 +43,10 @@ class Links(Protocol):
         """Closes the link at once."""
         ...
 
+    def role_changed(self, link: Link) -> None:
+        """The link is something else to us now."""
+        ...
+
 
 class BackgroundMeter:
     """Bytes of strangers' links since the last report."""
@@ -156,7 +160,7 @@ class Measuring:
         link = self._links.find(effect.link)
         if link is not None:
             link.role = effect.role
-            log.info("link %d from %s is now %s", link.number, link.host, effect.role)
+            self._links.role_changed(link)
 
     def _begin(self, _effect: BeginMeasuring) -> None:
         log.info("measurement: running")

@@ -46,7 +46,7 @@ _GONE: Final = select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP
 
 
 class RelayServer:
-    """One relay. The make_* methods are where a test puts a relay that cheats."""
+    """One relay. What tests replace in order to cheat: the make_* methods and `role_changed`."""
 
     def __init__(self, settings: RelaySettings, keys: RelayKeys) -> None:
         now = read_now()
@@ -146,6 +146,10 @@ class RelayServer:
         del self._by_fd[link.stream.fileno()]
         link.close()
         self._measuring.post(LinkLost(link.number))
+
+    def role_changed(self, link: Link) -> None:
+        """The link is something else to us now."""
+        log.info("link %d from %s is now %s", link.number, link.host, link.role)
 
     def _make_services(self) -> Services:
         return Services(

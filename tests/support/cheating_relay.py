@@ -1,0 +1,224 @@
+"""A reference relay that cheats: `python cheating_relay.py --cheat NAME[=X] [options of flashflow relay]`.
+
+The cheats sit on the seams of `RelayServer`: the relay itself knows none of them.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import numpy as np
+
+from flashflow.cli import relay as relay_command
+from flashflow.model.clock import Now
+from flashflow.model.errors import FlashFlowError
+from flashflow.orlink import bulk
+from flashflow.orlink.cells import PAYLOAD_BYTES
+from flashflow.orlink.keys import RelayKeys
+from flashflow.orlink.meas import MeasBg
+from flashflow.relay.core.effects import Effect, Role
+from flashflow.relay.core.events import Event, ParamsReceived
+from flashflow.relay.core.state import State
+from flashflow.relay.counting import Counter
+from flashflow.relay.echo import Echo, send_rows
+from flashflow.relay.measuring import BackgroundMeter
+from flashflow.relay.server import RelayServer
+from flashflow.shell.parent import follow_parent
+
+INVENTED_CELLS = 20
+CACHED_CELLS = 50
+
+
+class SkipDecrypt(RelayServer):
+    """Saves the decryption: sends back what came."""
+
+    def make_echo(self):
+        class Lazy(Echo):
+            def echo(self, hop, cells, out):
+                out.add(cells.tobytes())
+
+        return Lazy()
+
+
+class Replay(RelayServer):
+    """Decrypts the first cells of a circuit only, and answers the others with the answers to those."""
+
+    def make_echo(self):
+        class Cached(Echo):
+            def __init__(self):
+                super().__init__()
+                self.cache = {}
+
+            def echo(self, hop, cells, out):
+                rows = self.cache.setdefault(id(hop), np.empty((0, PAYLOAD_BYTES), np.uint8))
+                fresh = min(CACHED_CELLS - len(rows), len(cells))
+                if fresh:
+                    super().echo(hop, cells[:fresh], out)
+                    answered = bulk.as_cells(out.filled()[-fresh * 514 :])
+                    rows = self.cache[id(hop)] = np.concatenate((rows, bulk.payloads(answered)))
+                repeated = rows[np.arange(len(cells) - fresh) % len(rows)]
+                if len(repeated):
+                    send_rows(repeated, cells[0, : bulk.HEADER_BYTES].tobytes(), out)
+
+        return Cached()
+
+
+class EchoEarly(RelayServer):
+    """Sends cells before it has received any."""
+
+    def role_changed(self, link):
+        super().role_changed(link)
+        if link.role is Role.MEASURER:
+            invent(self, link, INVENTED_CELLS)
+            self.wake(link)
+
+
+class Invent(RelayServer):
+    """Sends cells that nobody sent to it, after the last real one."""
+
+    def role_changed(self, link):
+        super().role_changed(link)
+        if link.role is Role.MEASURER:
+            link.linger, link.really_linger = self._inventing(link), link.linger
+
+    def _inventing(self, link):
+        def linger(now_s):
+            link.linger = link.really_linger
+            invent(self, link, INVENTED_CELLS)
+            link.flush(now_s)
+            self.wake(link)
+
+        return linger
+
+
+class Drop(RelayServer):
+    """Sends only every other cell back."""
+
+    def make_echo(self):
+        class Half(Echo):
+            def echo(self, hop, cells, out):
+                rows = self.peel(hop, cells)[::2]
+                send_rows(np.ascontiguousarray(rows), cells[0, : bulk.HEADER_BYTES].tobytes(), out)
+
+        return Half()
+
+
+class Miscount(RelayServer):
+    """Its counts file says `factor` times what was counted."""
+
+    factor = 1.2
+
+    def make_counter(self):
+        factor = self.factor
+
+        class Wrong(Counter):
+            def line(self, now: Now) -> str:
+                wrong = Counter()
+                wrong.read_bytes = int(self.read_bytes * factor)
+                wrong.written_bytes = int(self.written_bytes * factor)
+                return wrong.line(now)
+
+        return Wrong()
+
+
+class Background(RelayServer):
+    """Claims `factor` times its background traffic, and at least 1 MB a second."""
+
+    factor = 10.0
+
+    def make_meter(self):
+        factor = self.factor
+
+        class Boasting(BackgroundMeter):
+            def take(self, second: int) -> MeasBg:
+                report = super().take(second)
+                sent, recv = max(report.sent_bytes, 100_000), max(report.recv_bytes, 100_000)
+                return MeasBg(second, int(sent * factor), int(recv * factor))
+
+        return Boasting()
+
+
+class BadCerts(RelayServer):
+    """Shows certificates of another identity than its descriptor names."""
+
+    def __init__(self, settings, keys):
+        super().__init__(settings, keys)
+        self.others = RelayKeys.generate()
+
+    def make_handshake(self, link):
+        own, self.keys = self.keys, self.others
+        try:
+            return super().make_handshake(link)
+        finally:
+            self.keys = own
+
+
+class Refuse(RelayServer):
+    """Refuses every measurement (TOO_MANY)."""
+
+    def make_core(self):
+        return State(replace(self.settings.rules, max_per_period=0))
+
+
+class Silent(RelayServer):
+    """Does not answer MEAS_PARAMS, as a relay without FlashFlow."""
+
+    def make_core(self):
+        class Deaf(State):
+            def handle(self, event: Event, now: Now) -> list[Effect]:
+                return [] if isinstance(event, ParamsReceived) else super().handle(event, now)
+
+        return Deaf(self.settings.rules)
+
+
+CHEATS: dict[str, type[RelayServer]] = {
+    "skip-decrypt": SkipDecrypt,
+    "replay": Replay,
+    "echo-early": EchoEarly,
+    "invent": Invent,
+    "drop": Drop,
+    "miscount": Miscount,
+    "background": Background,
+    "bad-certs": BadCerts,
+    "refuse": Refuse,
+    "silent": Silent,
+}
+
+
+def invent(server: RelayServer, link, count: int) -> None:
+    """Queues cells of random bytes on the link's circuit."""
+    for circ_id in link.circuits.ids:
+        rows = np.frombuffer(os.urandom(count * PAYLOAD_BYTES), np.uint8).reshape(count, PAYLOAD_BYTES)
+        send_rows(rows, bulk.cell_header(circ_id, server.settings.commands.echo), link.tx)
+
+
+def choose(text: str) -> type[RelayServer]:
+    """The cheat called NAME, or NAME=FACTOR."""
+    name, _, factor = text.partition("=")
+    cheat = CHEATS[name]
+    return type(cheat.__name__, (cheat,), {"factor": float(factor)}) if factor else cheat
+
+
+def command(cheat: str) -> list[str]:
+    """The command line that starts this relay."""
+    return [sys.executable, str(Path(__file__).resolve()), "--cheat", cheat]
+
+
+def main(args: list[str], app: Callable[..., object] = relay_command.app) -> int:
+    follow_parent()
+    at = args.index("--cheat")
+    server = choose(args[at + 1])
+    try:
+        app(args=args[:at] + args[at + 2 :], prog_name="cheating relay", obj=server)
+    except FlashFlowError as error:
+        print(f"cheating relay: {error.reason}", file=sys.stderr)
+        return error.exit_status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
