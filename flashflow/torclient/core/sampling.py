@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from flashflow.model.errors import PeerError
 from flashflow.orlink.cells import PAYLOAD_BYTES
-from flashflow.orlink.relaycrypto import keystream
-from flashflow.torclient.core.stream import EchoStream
+from flashflow.torclient.core.stream import EchoStream, KeystreamReader
 from flashflow.torctl.reasons import Reason
 
 DEFAULT_BUCKET_CELLS: Final = 125
@@ -40,7 +39,7 @@ class EchoCheck:
     __slots__ = (
         "_bucket_cells",
         "_draw",
-        "_forward_key",
+        "_forward",
         "_last",
         "_offset_bytes",
         "_stream",
@@ -58,7 +57,7 @@ class EchoCheck:
         draw: Callable[[int], int],
     ) -> None:
         self._stream: Final = stream
-        self._forward_key: Final = forward_key
+        self._forward = KeystreamReader(forward_key)
         self._offset_bytes: Final = forward_offset_bytes
         self._bucket_cells: Final = bucket_cells
         self._draw: Final = draw
@@ -101,6 +100,8 @@ class EchoCheck:
 
     def _compare(self, index: int, came: bytes) -> None:
         sent = int.from_bytes(self._stream.payload(index), "little")
-        key = keystream(self._forward_key, self._offset_bytes + PAYLOAD_BYTES * index, PAYLOAD_BYTES)
-        if int.from_bytes(came, "little") ^ int.from_bytes(key, "little") != sent:
+        key = int.from_bytes(
+            self._forward.read(self._offset_bytes + PAYLOAD_BYTES * index, PAYLOAD_BYTES), "little"
+        )
+        if int.from_bytes(came, "little") ^ key != sent:
             raise EchoError(Reason.ECHO_WRONG, f"echo cell {index} is not the decryption of what was sent")

@@ -13,6 +13,7 @@ from flashflow.torclient.core.messages import (
     ParamsAnswered,
     ParamsWereSent,
 )
+from flashflow.torclient.core.pacing import MAX_NAP_S
 from flashflow.torclient.workers.link import Link, LostLinkError, OpenCircuit, RelayTarget
 from flashflow.torclient.workers.share import Say
 from flashflow.torctl.reasons import Reason
@@ -58,6 +59,10 @@ class CoordLink:
     def pump(self, now_s: float) -> float | None:
         """Nothing goes out by itself."""
         return None
+
+    def nap_s(self) -> float:
+        """Whatever arrives can wait for the bulk traffic."""
+        return MAX_NAP_S
 
     def close(self) -> None:
         """Closes the connection at once."""

@@ -124,6 +124,10 @@ class Share:
         wake_s = min(traffic.tick_at_s, traffic.cutter.next_s) - now_s
         return max(0.0, min(wake_s, 0.005) if paced else wake_s)
 
+    def nap_s(self) -> float:
+        """How long nothing needs to be looked at, whatever arrives."""
+        return self._traffic.window.nap_s() if self._traffic is not None and not self.over else 0.0
+
     def close(self) -> None:
         """Closes all connections at once."""
         self.over = True
