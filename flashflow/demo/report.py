@@ -40,13 +40,6 @@ class Row:
     machine_limited: bool
     """The relay's own count is below 90 % of its configured rate."""
 
-    @property
-    def clamp_mbps(self) -> float:
-        """What the clamp leaves of the relay's own count: x + min(rest, x·r/(1-r)), x the echoed part."""
-        echoed = self.measured_mbps - self.background_mbps
-        rest = max(0.0, self.relay_counted_mbps - echoed)
-        return echoed + min(rest, echoed * BACKGROUND_RATIO / (1 - BACKGROUND_RATIO))
-
 
 def make_row(result: dict[str, Any], configured_mbps: float, counted_mbps: float) -> Row:
     """The row for the coordinator's result object (a successful one)."""
@@ -65,6 +58,13 @@ def make_row(result: dict[str, Any], configured_mbps: float, counted_mbps: float
     )
 
 
+def clamp_mbps(row: Row, plan: Plan) -> float:
+    """What the clamp formula predicts: x + min(offered, x·r/(1-r)), x the echoed part of the result."""
+    echoed = row.measured_mbps - row.background_mbps
+    offered = row.configured_mbps * plan.background_percent / 100
+    return echoed + min(offered, echoed * BACKGROUND_RATIO / (1 - BACKGROUND_RATIO))
+
+
 def percent_off(value: float, reference: float) -> float:
     """How far `value` is from `reference`, percent; everything is 100 % off zero."""
     return 100 * (value / reference - 1) if reference else 100.0
@@ -73,11 +73,11 @@ def percent_off(value: float, reference: float) -> float:
 def complaints(row: Row, plan: Plan) -> list[str]:
     """What is wrong with a relay's figures, each in a line; nothing if the demo may call it right.
 
-    Where the background offered is at or above what may be believed, the yardstick is what the clamp leaves.
+    Where as much background is offered as may be believed, or more, the yardstick is what the clamp predicts.
     """
     clamped = plan.background_percent >= 100 * BACKGROUND_RATIO
-    expected = row.clamp_mbps if clamped else row.relay_counted_mbps
-    what = "what the clamp leaves of the relay's own count" if clamped else "the relay's own count"
+    expected = clamp_mbps(row, plan) if clamped else row.relay_counted_mbps
+    what = "what the clamp predicts" if clamped else "the relay's own count"
     found = []
     off = percent_off(row.measured_mbps, expected)
     if abs(off) > MAX_COUNT_ERROR_PCT:
@@ -119,7 +119,9 @@ def table(rows: Sequence[Row], plan: Plan) -> Table:
     ]
     if plan.background_percent:
         columns.append("clamp predicts>")
-    lines = [_cells(row) + ([f"{row.clamp_mbps:.1f}"] if plan.background_percent else []) for row in rows]
+    lines = [
+        _cells(row) + ([f"{clamp_mbps(row, plan):.1f}"] if plan.background_percent else []) for row in rows
+    ]
     return Table((*columns, "note"), [[*cells, _note(row)] for cells, row in zip(lines, rows, strict=True)])
 
 

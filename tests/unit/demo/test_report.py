@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from flashflow.demo.plan import Plan
-from flashflow.demo.report import Row, complaints, document, make_row, table
+from flashflow.demo.report import Row, clamp_mbps, complaints, document, make_row, table
 
 PLAN = Plan((100.0,), 10, 0.0, "127.0.0.1")
 
@@ -81,21 +81,25 @@ def test_a_relay_that_counted_nothing_is_a_complaint_and_no_division_by_zero() -
     assert complaints(row(5, 0), PLAN)
 
 
-def test_the_clamp_leaves_a_third_of_the_echo_as_background() -> None:
-    assert row(80, 100, background=20).clamp_mbps == 80  # 60 echoed, 20 = 60 * .25 / .75 of the 40 believed
-    assert row(100, 100, background=20).clamp_mbps == 100  # all of the background is believed
+def with_background(percent: float) -> Plan:
+    return replace(PLAN, background_percent=percent)
+
+
+def test_the_clamp_believes_a_third_of_the_echoed_part_at_most() -> None:
+    assert clamp_mbps(row(100, 100, background=20), with_background(20)) == 100
+    assert clamp_mbps(row(80, 100, background=20), with_background(40)) == 80
+    assert clamp_mbps(row(60, 100, background=0), with_background(40)) == 80
 
 
 def test_with_too_much_background_the_yardstick_is_the_clamp() -> None:
-    heavy = replace(PLAN, background_percent=40.0)
-    assert complaints(row(80, 100, background=20), heavy) == []
-    assert len(complaints(row(80, 100, background=20), PLAN)) == 2
-    assert len(complaints(row(90, 100, background=30), heavy)) == 1  # more background than may be believed
+    assert complaints(row(80, 100, background=20), with_background(40)) == []
+    assert len(complaints(row(80, 100, background=20), with_background(20))) == 2
+    assert len(complaints(row(90, 100, background=30), with_background(40))) == 1  # more than may be believed
 
 
 def test_the_table_shows_the_prediction_where_there_is_background() -> None:
     plain = table([row(80, 100)], PLAN)
     assert "clamp predicts>" not in plain.columns
-    heavy = table([row(80, 100, background=20)], replace(PLAN, background_percent=40.0))
+    heavy = table([row(80, 100, background=20)], with_background(40))
     assert heavy.rows[0][heavy.columns.index("clamp predicts>")] == "80.0"
     assert all(len(r) == len(t.columns) for t in (plain, heavy) for r in t.rows)
