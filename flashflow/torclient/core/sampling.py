@@ -100,8 +100,6 @@ class EchoCheck:
 
     def _compare(self, index: int, came: bytes) -> None:
         sent = int.from_bytes(self._stream.payload(index), "little")
-        key = int.from_bytes(
-            self._forward.read(self._offset_bytes + PAYLOAD_BYTES * index, PAYLOAD_BYTES), "little"
-        )
+        key = int.from_bytes(self._forward.payload(self._offset_bytes + PAYLOAD_BYTES * index), "little")
         if int.from_bytes(came, "little") ^ key != sent:
             raise EchoError(Reason.ECHO_WRONG, f"echo cell {index} is not the decryption of what was sent")

@@ -18,6 +18,11 @@ SECRET_BYTES: Final = 16
 CHUNK_CELLS: Final = 127
 """Cells filled in one call: their buffer (64 KiB, just under 4 TLS records) stays in the CPU's cache."""
 _BLOCK_BYTES: Final = 16
+_PAYLOAD_BLOCKS: Final = 33
+"""Blocks that hold a payload wherever it begins in the first one."""
+_INDICES: Final = np.arange(_PAYLOAD_BLOCKS, dtype=np.uint64)
+_COUNTERS: Final = np.zeros((_PAYLOAD_BLOCKS, 2), ">u8")
+_COUNTER_BYTES: Final = _COUNTERS.data.cast("B")
 _ZEROS: Final = memoryview(bytes(CHUNK_CELLS * CELL_BYTES))
 
 
@@ -33,12 +38,11 @@ class KeystreamReader:
     def __init__(self, key: bytes) -> None:
         self._blocks = Cipher(algorithms.AES(key), modes.ECB()).encryptor()
 
-    def read(self, offset_bytes: int, length_bytes: int) -> bytes:
-        """`length_bytes` of keystream from byte `offset_bytes` (below 2^68) on."""
+    def payload(self, offset_bytes: int) -> bytes:
+        """509 bytes of keystream from byte `offset_bytes` (below 2^68) on."""
         first, skip = divmod(offset_bytes, _BLOCK_BYTES)
-        counters = np.zeros((-(-(skip + length_bytes) // _BLOCK_BYTES), 2), ">u8")
-        counters[:, 1] = np.arange(first, first + len(counters), dtype=np.uint64)
-        return self._blocks.update(counters.data.cast("B"))[skip : skip + length_bytes]
+        np.add(_INDICES, first, out=_COUNTERS[:, 1])
+        return self._blocks.update(_COUNTER_BYTES)[skip : skip + PAYLOAD_BYTES]
 
 
 class EchoStream:
@@ -63,4 +67,4 @@ class EchoStream:
 
     def payload(self, index: int) -> bytes:
         """The payload of cell `index` (from 0) once more, 509 bytes."""
-        return self._reader.read(CELL_BYTES * index + HEADER_BYTES, PAYLOAD_BYTES)
+        return self._reader.payload(CELL_BYTES * index + HEADER_BYTES)

@@ -19,6 +19,8 @@ from flashflow.torctl.reasons import Reason
 _PLAIN: Final = np.empty(RECEIVE_BYTES + 2 * 65_536, np.uint8)
 _PLAIN_VIEW: Final = _PLAIN.data.cast("B")
 _OUT: Final = empty_cells(CHUNK_CELLS, bytes(HEADER_BYTES))
+MOST_FILLS: Final = 4
+"""A circuit gives way to the others after so many buffers."""
 _VARIABLE_HEAD_BYTES: Final = HEADER_BYTES + 2
 
 
@@ -87,8 +89,11 @@ class EchoCircuit:
         stream = self.link.stream
         try:
             stream.flush()
-            stream.fill(scratch)
-            self._read_all()
+            for _ in range(MOST_FILLS):
+                more = stream.fill(scratch)
+                self._read_all()
+                if not more:
+                    break
         except NetworkError as exc:
             raise ClosedCircuitError(Reason.RELAY_CLOSED, exc.reason) from exc
         if self._probe is not None and self.received_cells >= self._probe[0]:
@@ -101,10 +106,7 @@ class EchoCircuit:
         have = len(self._rest)
         _PLAIN_VIEW[:have] = self._rest
         while count := self.link.stream.read_into(_PLAIN_VIEW[have:]):
-            have += count
-            if have > RECEIVE_BYTES:
-                have = self._consume(have)
-        have = self._consume(have)
+            have = self._consume(have + count)
         self._rest = bytes(_PLAIN_VIEW[:have])
 
     def _consume(self, have: int) -> int:

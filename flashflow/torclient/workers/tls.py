@@ -7,12 +7,15 @@ Measured on two cores: large socket reads and writes around MemoryBIO cost a fif
 import socket
 import ssl
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final
 
 from flashflow.model.errors import LocalError, NetworkError
 
 RECEIVE_BYTES: Final = 128 * 1024
 """Most bytes taken from a socket in one go."""
+
+RECORD_BYTES: Final = 16 * 1024
+"""Most plain text in a TLS record."""
 
 
 def client_context(tls_key: Path | None = None) -> ssl.SSLContext:
@@ -65,28 +68,35 @@ class TlsStream:
         """The certificate the peer presented, DER."""
         return self._tls.getpeercert(binary_form=True) or b""
 
-    def fill(self, scratch: memoryview) -> None:
-        """Takes what the socket has, through `scratch`; the plain text is then had from `read_into`."""
+    def fill(self, scratch: memoryview) -> bool:
+        """Takes what the socket has, through `scratch`, for `read_into`; whether the socket may have more."""
         try:
             count = self.sock.recv_into(scratch)
         except (BlockingIOError, InterruptedError):
-            return
+            return False
         except OSError as exc:
             raise NetworkError(f"receive: {exc.strerror or exc}") from exc
         if count == 0:
             self.closed = True
-            return
+            return False
         self._incoming.write(scratch[:count])
+        return count == len(scratch)
 
     def read_into(self, out: memoryview) -> int:
-        """Decrypts at most one TLS record into `out`; 0 when there is no whole one (or the peer closed)."""
+        """Decrypts into `out` until there is no whole TLS record left, or no room for one; gives the bytes."""
+        read: Any = self._tls.read  # typeshed does not know what it gives with a buffer
+        size, count = len(out), 0
         try:
-            count = cast(int, self._tls.read(len(out), out))
+            while size - count >= RECORD_BYTES:
+                got: int = read(RECORD_BYTES, out[count:])
+                if got == 0:
+                    self.closed = True
+                    break
+                count += got
         except ssl.SSLWantReadError:
-            return 0
+            pass
         except OSError as exc:
             raise NetworkError(f"TLS: {exc}") from exc
-        self.closed = self.closed or count == 0
         return count
 
     def write(self, data: bytes | memoryview) -> None:

@@ -1,0 +1,101 @@
+import pytest
+
+from flashflow.model.ids import Address, Fingerprint, MeasId
+from flashflow.torctl.commands import (
+    CommandError,
+    CoordStart,
+    MeasrStart,
+    MeasurerToken,
+    Stop,
+    Target,
+    parse_command,
+)
+from flashflow.torctl.lines import MAX_LINE_BYTES
+
+FP = Fingerprint("A" * 40)
+KEYS = "ED25519=" + "A" * 43 + " NTOR=" + "B" * 42 + "A"
+TOKEN = "0f" * 16
+
+
+def target(host="127.0.0.1"):
+    return Target(Address(host, 9001), bytes(range(32)), bytes(range(32, 64)))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "2001:db8::7"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        lambda host: CoordStart(MeasId(7), FP, 32, target(host), (MeasurerToken(bytes(16), host, 80),)),
+        lambda host: MeasrStart(
+            MeasId(2**32 - 1), FP, 160, 30, 112_500_000, 2, "echo", b"\xff" * 16, target(host), 50
+        ),
+        lambda host: MeasrStart(MeasId(1), FP, 1, 1, token=bytes(16), target=target(host)),
+    ],
+)
+def test_command_with_a_target_survives_its_line(host, command):
+    assert parse_command(command(host).line()) == command(host)
+
+
+@pytest.mark.parametrize(
+    "command", [CoordStart(MeasId(7), FP, 32), MeasrStart(MeasId(7), FP, 4, 30), Stop(MeasId(9))]
+)
+def test_second_calls_survive_their_line(command):
+    assert parse_command(command.line()) == command
+
+
+def test_second_call_has_no_extras():
+    assert MeasrStart(MeasId(7), FP, 4, 30).line() == f"MEASR_START_MEAS 7 {FP} 4 30"
+
+
+def test_ten_measurers_fit_into_a_line():
+    measurers = tuple(
+        MeasurerToken(bytes(16), "2001:db8:1111:2222:3333:4444:5555:6666", 160) for _ in range(10)
+    )
+    assert len(CoordStart(MeasId(2**32 - 1), FP, 600, target(), measurers).line()) < MAX_LINE_BYTES
+
+
+def test_names_are_case_insensitive_and_dollar_is_allowed():
+    assert parse_command("ff_stop 3") == Stop(MeasId(3))
+    assert parse_command(f"COORD_START_MEAS 1 ${FP.lower()} 30") == CoordStart(MeasId(1), FP, 30)
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "says"),
+    [
+        ("", 510, "Unrecognized command"),
+        ("EXTENDCIRCUIT 0", 510, "EXTENDCIRCUIT"),
+        ("FF_STOP", 512, "one measurement id"),
+        ("FF_STOP 0", 512, "1 to 4294967295"),
+        ("FF_STOP 4294967296", 512, "meas_id"),
+        ("FF_STOP \u0661", 512, "meas_id"),
+        (f"COORD_START_MEAS 1 {FP}", 512, "dur"),
+        (f"COORD_START_MEAS 1 {FP} 601", 512, "1 to 600"),
+        ("COORD_START_MEAS 1 ABC 30", 512, "40 hex digits"),
+        (f"COORD_START_MEAS 1 {FP} 30 SPEED=1", 513, "SPEED"),
+        (f"COORD_START_MEAS 1 {FP} 30 extra", 513, "extra"),
+        (f"COORD_START_MEAS 1 {FP} 30 ADDR=1.2.3.4:5 {KEYS}", 512, "0 given, 1 to 10"),
+        (f"COORD_START_MEAS 1 {FP} 30 MEASURER={TOKEN}@1.2.3.4/4", 512, "ADDR= is missing"),
+        (f"COORD_START_MEAS 1 {FP} 30 ADDR=1.2.3.4:5 {KEYS} MEASURER={TOKEN}@host/4", 513, "no IP address"),
+        (f"COORD_START_MEAS 1 {FP} 30 ADDR=1.2.3.4:5 {KEYS} MEASURER=aa@1.2.3.4/4", 513, "32 hex digits"),
+        (f"COORD_START_MEAS 1 {FP} 30 ADDR=1.2.3.4:5 {KEYS} MEASURER={TOKEN}", 513, "<token>@<ip>/<sockets>"),
+        (f"COORD_START_MEAS 1 {FP} 30 ADDR=1.2.3.4:5 {KEYS} MEASURER={TOKEN}@1.2.3.4/0", 512, "sockets"),
+        (f"MEASR_START_MEAS 1 {FP} 4 30 RATE=5", 512, "TOKEN= is missing"),
+        (f"MEASR_START_MEAS 1 {FP} 4 30 RATE=-5 TOKEN={TOKEN} ADDR=1.2.3.4:5 {KEYS}", 512, "RATE"),
+        (f"MEASR_START_MEAS 1 {FP} 161 30", 512, "n_circs"),
+        (f"MEASR_START_MEAS 1 {FP} 4 30 MODE=loop", 513, "echo expected"),
+        (f"MEASR_START_MEAS 1 {FP} 4 30 TOKEN={TOKEN} ADDR=relay.example:5 {KEYS}", 513, "no IP address"),
+        (f"MEASR_START_MEAS 1 {FP} 4 30 TOKEN={TOKEN} ADDR=1.2.3.4:0 {KEYS}", 513, "port"),
+        (f"MEASR_START_MEAS 1 {FP} 4 30 TOKEN={TOKEN} ADDR=1.2.3.4 {KEYS}", 513, "host:port"),
+        (f"MEASR_START_MEAS 1 {FP} 4 30 TOKEN={TOKEN} ADDR=1.2.3.4:5 ED25519=AA NTOR=AA", 513, "32 bytes"),
+        (f"MEASR_START_MEAS 1 {FP} 4 30 TOKEN={TOKEN} TOKEN={TOKEN}", 512, "twice"),
+    ],
+)
+def test_bad_lines_get_a_code_and_say_why(line, code, says):
+    with pytest.raises(CommandError, match=says) as caught:
+        parse_command(line)
+    assert caught.value.code == code
+
+
+def test_secrets_are_not_shown():
+    shown = repr(MeasrStart(MeasId(1), FP, 1, 1, token=b"0123456789abcdef", target=target()))
+    assert "0123456789abcdef" not in shown
