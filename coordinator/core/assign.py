@@ -52,7 +52,7 @@ def _wanted_bytes(state: State, request: Request, capacity: int) -> int:
     known = state.results.get(request.fingerprint)
     usable = known is not None and known.accepted
     wanted = ceil(known.result_bytes * state.params.allocation_factor) if known and usable else capacity
-    rule = state.relay_filter.match(request.fingerprint)
+    rule = state.rules.get(request.fingerprint)
     limit = rule.rate_limit_bytes if rule else None
     return min(wanted, limit) if limit else wanted
 

@@ -72,7 +72,7 @@ def on_v3bw(state: State, event: V3bwWritten, now: Now) -> list[Effect]:
 
 def refusal(state: State, relay: RelayInfo) -> str | None:
     """Why this relay may not be measured now, or None."""
-    rule = state.relay_filter.match(relay.fingerprint)
+    rule = state.rules.get(relay.fingerprint)
     if rule is None or not rule.allow:
         return f"the relay filter does not allow {relay.nickname} {relay.fingerprint}"
     if rule.mode != "echo":

@@ -32,10 +32,25 @@ def on_started(state: State, event: Started, now: Now) -> list[Effect]:
 def on_relays(state: State, event: RelaysLoaded, now: Now) -> list[Effect]:
     """Consensus and filter as they are now."""
     state.relays = {relay.fingerprint: relay for relay in event.relays}
-    state.relay_filter = event.relay_filter
+    state.rules = event.relay_filter.resolve(event.relays)
     state.relays_error = None
     measured = len(_to_measure(state))
-    return [do.info(f"{len(state.relays)} relays known, {measured} of them to be measured")]
+    known = do.info(f"{len(state.relays)} relays known, {measured} of them to be measured")
+    return [known, *_drop_refused(state)]
+
+
+def _drop_refused(state: State) -> list[Effect]:
+    """What waits for a relay that is gone, or that may not be measured any more, ends; its watchers hear why."""
+    effects: list[Effect] = []
+    for request in list(state.queue):
+        relay = state.relays.get(request.fingerprint)
+        problem = (
+            refusal(state, relay) if relay else f"{request.fingerprint} is not in the consensus any more"
+        )
+        if problem is not None:
+            state.queue.remove(request)
+            effects += drop_request(request, Failure(ErrorKind.LOCAL, problem))
+    return effects
 
 
 def on_relays_failed(state: State, event: RelaysFailed, now: Now) -> list[Effect]:

@@ -6,7 +6,7 @@ from typing import Literal
 from coordinator.core.draw import Draw
 from coordinator.core.measurement import RUNNING, Measurement
 from coordinator.core.params import Params
-from flashflow.directory.filter import RelayFilter
+from flashflow.directory.filter import Rule
 from flashflow.model.ids import Fingerprint, MeasId
 from flashflow.model.relay import RelayInfo
 from flashflow.store.latest import LatestResult
@@ -64,8 +64,8 @@ class State:
     """When the service came up."""
     relays: dict[Fingerprint, RelayInfo] = field(default_factory=dict)
     """The consensus, in its order."""
-    relay_filter: RelayFilter = field(default_factory=RelayFilter)
-    """Which relays may be measured; none before it is loaded."""
+    rules: dict[Fingerprint, Rule] = field(default_factory=dict)
+    """The relay filter's rule for each relay that it names; none before it is loaded."""
     relays_error: str | None = None
     """Why relays or filter could not be read last time."""
     results: dict[Fingerprint, LatestResult] = field(default_factory=dict)

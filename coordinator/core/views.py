@@ -82,13 +82,13 @@ def relays_view(state: State) -> dict[str, Any]:
 
 
 def _allowed(state: State, relay: RelayInfo) -> bool:
-    rule = state.relay_filter.match(relay.fingerprint)
+    rule = state.rules.get(relay.fingerprint)
     return rule is not None and rule.allow
 
 
 def _relay_row(state: State, relay: RelayInfo) -> dict[str, Any]:
     known = state.results.get(relay.fingerprint)
-    rule = state.relay_filter.match(relay.fingerprint)
+    rule = state.rules.get(relay.fingerprint)
     return {
         "fingerprint": relay.fingerprint,
         "nickname": relay.nickname,

@@ -104,7 +104,7 @@ def _missing(files: dict[str, Path | None]) -> list[str]:
 def _loops(path: Path, relay_filter: RelayFilter) -> list[str]:
     """Nobody but this file consents to a loop measurement."""
     return [
-        f"{path}, line {rule.line}: mode=loop loads {rule.fingerprint} to its limit without asking it"
+        f"{path}, line {rule.line}: mode=loop loads {rule.who} to its limit without asking it"
         for rule in relay_filter.rules
         if rule.allow and rule.mode == "loop"
     ]

@@ -8,7 +8,7 @@ import base64
 import binascii
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -43,6 +43,8 @@ class Descriptor:
     """bandwidth-burst, bytes/s."""
     bandwidth_observed_bytes: int | None
     """bandwidth-observed, bytes/s."""
+    family: tuple[Fingerprint, ...]
+    """The relays that it declares as its family by fingerprint, sorted; nicknames are not unique and do not count."""
 
 
 def read_descriptor(text: bytes) -> Descriptor | None:
@@ -60,6 +62,7 @@ def read_descriptor(text: bytes) -> Descriptor | None:
             _number(raw.average_bandwidth),
             _number(raw.burst_bandwidth),
             _number(raw.observed_bandwidth),
+            _family(raw.family),
         )
     except (ValueError, TypeError, KeyError, IndexError, AttributeError):  # stem, on lines it does not expect
         return None
@@ -70,8 +73,8 @@ def relay_of(entry: bytes, descriptors: Mapping[Fingerprint, Descriptor]) -> Rel
     try:
         raw = RouterStatusEntryV3(entry, validate=False)
         fingerprint = _fingerprint(raw.fingerprint)
-        address = _address(raw)
-        if fingerprint is None or address is None or _NICKNAME.fullmatch(str(raw.nickname)) is None:
+        addresses = _addresses(raw)
+        if fingerprint is None or not addresses or _NICKNAME.fullmatch(str(raw.nickname)) is None:
             return None
         weight_kb, unmeasured, running = (
             _number(raw.bandwidth),
@@ -84,7 +87,7 @@ def relay_of(entry: bytes, descriptors: Mapping[Fingerprint, Descriptor]) -> Rel
     return RelayInfo(
         fingerprint=fingerprint,
         nickname=raw.nickname,
-        address=address,
+        address=addresses[0],
         ed25519=found.ed25519 if found else None,
         ntor_key=found.ntor_key if found else None,
         bandwidth_avg_bytes=found.bandwidth_avg_bytes if found else None,
@@ -93,16 +96,25 @@ def relay_of(entry: bytes, descriptors: Mapping[Fingerprint, Descriptor]) -> Rel
         consensus_weight_kb=weight_kb,
         unmeasured=unmeasured,
         running=running,
+        more_addresses=addresses[1:],
+        family=found.family if found else (),
     )
 
 
-def _address(raw: Any) -> Address | None:
-    """The IPv4 OR port; where the entry has 0.0.0.0 for it, the first additional address that is IPv6."""
+def _addresses(raw: Any) -> tuple[Address, ...]:
+    """Its OR ports; IPv4 first, and where the entry has 0.0.0.0 for it, the additional ones only."""
     if raw.address is None or raw.or_port is None:
-        return None
-    if raw.address != _NO_IPV4:
-        return Address(raw.address, raw.or_port)
-    return next((Address(host, port) for host, port, is_ipv6 in raw.or_addresses if is_ipv6), None)
+        return ()
+    first = [Address(raw.address, raw.or_port)] if raw.address != _NO_IPV4 else []
+    more = [Address(host, port) for host, port, is_ipv6 in raw.or_addresses if is_ipv6]
+    return tuple(dict.fromkeys([*first, *more]))
+
+
+def _family(names: Iterable[object]) -> tuple[Fingerprint, ...]:
+    """The fingerprints in a family line (dir-spec 2.1.1): `$` and 40 hex digits, perhaps with `=` or `~` and a name."""
+    bare = (str(name).removeprefix("$")[:41] for name in names if str(name).startswith("$"))
+    found = {_fingerprint(re.split("[=~]", text)[0]) for text in bare}
+    return tuple(sorted(fingerprint for fingerprint in found if fingerprint))
 
 
 def _fingerprint(value: object) -> Fingerprint | None:

@@ -1,4 +1,4 @@
-"""Relays from a consensus file and a file of server descriptors, parsed in a process of its own."""
+"""Relays from a consensus and server descriptors, in files or in a running tor, read in a process of its own."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,10 @@ from flashflow.model.errors import LocalError
 from flashflow.model.ids import Address, Fingerprint
 from flashflow.model.relay import RelayInfo
 from flashflow.shell.parent import child_environment
+from flashflow.shell.torcontrol import ControlPlace
 
+CONTROL_OPTION = "--control"
+"""Of the process: before the place of a control port."""
 PARSE_TIMEOUT_S = 120.0
 """A full network takes seconds; longer than this and the files are something else."""
 MAX_OUTPUT_BYTES = 64 << 20
@@ -28,11 +31,21 @@ async def load_relays(consensus: Path, descriptors: Path | None) -> tuple[RelayI
     file is missing, damaged or no consensus. Must run on the main thread's loop, which parents the process.
     """
     paths = [str(path) for path in (consensus, descriptors) if path is not None]
+    return await _run(str(consensus), paths)
+
+
+async def load_relays_from_tor(place: ControlPlace) -> tuple[RelayInfo, ...]:
+    """The same from the tor whose control port is at `place`. Raises LocalError, also if it has no consensus yet."""
+    return await _run(f"tor at {place}", [CONTROL_OPTION, str(place)])
+
+
+async def _run(source: str, arguments: list[str]) -> tuple[RelayInfo, ...]:
+    """What the process says of `source`."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "flashflow.directory.parse",
-        *paths,
+        *arguments,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -43,15 +56,15 @@ async def load_relays(consensus: Path, descriptors: Path | None) -> tuple[RelayI
             output, errors = await asyncio.gather(_read(process.stdout), _read(process.stderr))
             status = await process.wait()
     except TimeoutError:
-        raise LocalError(f"{consensus}: not read within {PARSE_TIMEOUT_S:.0f} s") from None
+        raise LocalError(f"{source}: not read within {PARSE_TIMEOUT_S:.0f} s") from None
     finally:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
     if status != 0:
-        raise _failed(consensus, errors, status)
-    return _relays(consensus, output)
+        raise _failed(source, errors, status)
+    return _relays(source, output)
 
 
 async def _read(pipe: asyncio.StreamReader | None) -> bytes:
@@ -64,18 +77,18 @@ async def _read(pipe: asyncio.StreamReader | None) -> bytes:
     return bytes(chunks)
 
 
-def _failed(consensus: Path, errors: bytes, status: int) -> LocalError:
+def _failed(source: str, errors: bytes, status: int) -> LocalError:
     """The reason is the last line of stderr; the process itself names the file, unless it died."""
     last = errors.decode(errors="replace").strip().rpartition("\n")[2]
     if status == 1 and last.startswith("error: "):
         return LocalError(last.removeprefix("error: "))
-    return LocalError(f"{consensus}: the process that reads it ended with status {status}: {last[:300]}")
+    return LocalError(f"{source}: the process that reads it ended with status {status}: {last[:300]}")
 
 
-def _relays(consensus: Path, output: bytes) -> tuple[RelayInfo, ...]:
+def _relays(source: str, output: bytes) -> tuple[RelayInfo, ...]:
     lines = output.splitlines()
     if not lines:
-        raise LocalError(f"{consensus}: the process that reads it said nothing")
+        raise LocalError(f"{source}: the process that reads it said nothing")
     for warning in json.loads(lines[0])["warnings"]:
         _log.warning("%s", warning)
     return tuple(relay_from_json(json.loads(line)) for line in lines[1:])
@@ -87,6 +100,7 @@ def relay_to_json(relay: RelayInfo) -> dict[str, Any]:
         "fingerprint": relay.fingerprint,
         "nickname": relay.nickname,
         "address": list(relay.address),
+        "more_addresses": [list(address) for address in relay.more_addresses],
         "ed25519": relay.ed25519.hex() if relay.ed25519 else None,
         "ntor_key": relay.ntor_key.hex() if relay.ntor_key else None,
         "bandwidth_avg_bytes": relay.bandwidth_avg_bytes,
@@ -94,6 +108,7 @@ def relay_to_json(relay: RelayInfo) -> dict[str, Any]:
         "bandwidth_observed_bytes": relay.bandwidth_observed_bytes,
         "consensus_weight_kb": relay.consensus_weight_kb,
         "unmeasured": relay.unmeasured,
+        "family": list(relay.family),
         "running": relay.running,
     }
 
@@ -104,6 +119,7 @@ def relay_from_json(entry: dict[str, Any]) -> RelayInfo:
         fingerprint=Fingerprint(entry["fingerprint"]),
         nickname=entry["nickname"],
         address=Address(*entry["address"]),
+        more_addresses=tuple(Address(*address) for address in entry["more_addresses"]),
         ed25519=bytes.fromhex(entry["ed25519"]) if entry["ed25519"] else None,
         ntor_key=bytes.fromhex(entry["ntor_key"]) if entry["ntor_key"] else None,
         bandwidth_avg_bytes=entry["bandwidth_avg_bytes"],
@@ -111,5 +127,6 @@ def relay_from_json(entry: dict[str, Any]) -> RelayInfo:
         bandwidth_observed_bytes=entry["bandwidth_observed_bytes"],
         consensus_weight_kb=entry["consensus_weight_kb"],
         unmeasured=entry["unmeasured"],
+        family=tuple(Fingerprint(member) for member in entry["family"]),
         running=entry["running"],
     )

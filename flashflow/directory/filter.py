@@ -1,14 +1,27 @@
 """The relay filter: which relays may be measured, how, and with what limit. First match wins; no match, no measuring.
 
-A rule is a line `allow|deny FINGERPRINT|* [mode=echo|loop] [rate=MBIT]`; `#` begins a comment. A loop measurement
-needs no consent from the relay, so only a full fingerprint may ask for one.
+A rule is a line `allow|deny WHO [mode=echo|loop] [rate=MBIT]`; `#` begins a comment. WHO is one of
+
+- `FINGERPRINT`, one relay;
+- `nick:NAME`, every relay that calls itself so, in upper or lower case;
+- `family:FINGERPRINT`, that relay, and each relay that it declares as family and that declares it;
+- `net:NETWORK`, such as 192.0.2.0/24 or 2001:db8::/32: allows the relays that would be measured at an address in it,
+  denies those that have any address in it;
+- `*`, every relay.
+
+A loop measurement needs no consent from the relay, so only a full fingerprint may ask for one.
 """
 
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 from flashflow.model.errors import UsageError
 from flashflow.model.ids import Fingerprint, parse_fingerprint
+from flashflow.model.relay import RelayInfo
 from flashflow.model.units import from_mbps
 
 MAX_FILE_BYTES = 16 << 20
@@ -16,6 +29,24 @@ MAX_FILE_BYTES = 16 << 20
 MAX_RATE_MBPS = 1_000_000
 """Above this a rate is a mistake of units."""
 MODES = ("echo", "loop")
+_NICKNAME = re.compile(r"[A-Za-z0-9]{1,19}")
+_EXPECTED_WHO = "a fingerprint, nick:NAME, family:FINGERPRINT, net:NETWORK or *"
+
+
+class Who(NamedTuple):
+    """The relays that a rule is about."""
+
+    kind: Literal["fingerprint", "nick", "family", "net", "*"]
+    """What they have in common."""
+    value: str
+    """Fingerprint, nickname in lower case or network in its usual form; empty for `*`."""
+
+    def __str__(self) -> str:
+        """As it is written in the file."""
+        return {"fingerprint": self.value, "*": "*"}.get(self.kind, f"{self.kind}:{self.value}")
+
+
+EVERYONE = Who("*", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +54,13 @@ class Rule:
     """One line of the filter."""
 
     allow: bool
-    """Whether the relay may be measured."""
-    fingerprint: Fingerprint | None
-    """The relay; None for `*`, every relay."""
+    """Whether the relays may be measured."""
+    who: Who
+    """The relays."""
     mode: str
     """`echo` or `loop`."""
     rate_limit_bytes: int | None
-    """Never load the relay with more than this, cell bytes/s; None for no limit of its own."""
+    """Never load a relay with more than this, cell bytes/s; None for no limit of its own."""
     line: int
     """Where it stands, 1 for the first line."""
 
@@ -40,18 +71,18 @@ class RelayFilter:
 
     rules: tuple[Rule, ...] = ()
     """As they stand in the file."""
-    _first: dict[Fingerprint | None, int] = field(init=False, repr=False, compare=False, default_factory=dict)
-    """Place of the first rule for a fingerprint, or for `*` under None."""
 
-    def __post_init__(self) -> None:
-        for place, rule in enumerate(self.rules):
-            self._first.setdefault(rule.fingerprint, place)
+    def resolve(self, relays: Iterable[RelayInfo]) -> dict[Fingerprint, Rule]:
+        """For each relay that matches a rule, the first that it matches: the one that decides about it.
 
-    def match(self, fingerprint: Fingerprint) -> Rule | None:
-        """The rule that decides about the relay, or None: it must not be measured."""
-        end = len(self.rules)
-        place = min(self._first.get(fingerprint, end), self._first.get(None, end))
-        return self.rules[place] if place < end else None
+        `relays` is the whole consensus, for it takes both relays to see a family. Its order is kept.
+        """
+        known = {relay.fingerprint: relay for relay in relays}
+        index = _Index(self.rules)
+        places = (
+            (relay.fingerprint, min(index.places(relay, known), default=None)) for relay in known.values()
+        )
+        return {fingerprint: self.rules[place] for fingerprint, place in places if place is not None}
 
     @classmethod
     def parse(cls, text: str, source: str) -> "RelayFilter":
@@ -65,6 +96,49 @@ class RelayFilter:
                 except UsageError as error:
                     raise UsageError(f"{source}, line {number}: {error.reason}") from None
         return cls(tuple(rules))
+
+
+class _Index:
+    """The rules by what they match, so that a relay costs a few look-ups however many rules there are."""
+
+    def __init__(self, rules: tuple[Rule, ...]) -> None:
+        self._first: dict[Who, int] = {}
+        self._networks: dict[tuple[bool, int, int], dict[int, int]] = {}
+        for place, rule in enumerate(rules):
+            self._first.setdefault(rule.who, place)
+            if rule.who.kind == "net":
+                self._add_network(rule, place)
+
+    def places(self, relay: RelayInfo, known: Mapping[Fingerprint, RelayInfo]) -> Iterator[int]:
+        """Places of rules that match the relay, the first of each kind among them."""
+        names = [
+            Who("fingerprint", relay.fingerprint),
+            Who("nick", relay.nickname.lower()),
+            Who("family", relay.fingerprint),
+            EVERYONE,
+        ]
+        names += [Who("family", head) for head in relay.family if _declares(known.get(head), relay)]
+        yield from (self._first[who] for who in names if who in self._first)
+        for allow in (True, False) if self._networks else ():
+            for address in (relay.address,) if allow else (relay.address, *relay.more_addresses):
+                yield from self._of_address(allow, ip_address(address.host))
+
+    def _add_network(self, rule: Rule, place: int) -> None:
+        network = ip_network(rule.who.value)
+        number = int(network.network_address) >> (network.max_prefixlen - network.prefixlen)
+        key = (rule.allow, network.version, network.prefixlen)
+        self._networks.setdefault(key, {}).setdefault(number, place)
+
+    def _of_address(self, allow: bool, address: IPv4Address | IPv6Address) -> Iterator[int]:
+        for (rule_allows, version, length), places in self._networks.items():
+            if rule_allows == allow and version == address.version:
+                place = places.get(int(address) >> (address.max_prefixlen - length))
+                if place is not None:
+                    yield place
+
+
+def _declares(head: RelayInfo | None, relay: RelayInfo) -> bool:
+    return head is not None and relay.fingerprint in head.family
 
 
 def load_filter(path: Path) -> RelayFilter:
@@ -89,17 +163,49 @@ def _parse_rule(words: list[str], line: int) -> Rule:
     if action not in ("allow", "deny"):
         raise UsageError(f"expected allow or deny, got {action[:40]!r}")
     if not rest:
-        raise UsageError(f"expected a fingerprint or * after {action}")
-    fingerprint = None if rest[0] == "*" else parse_fingerprint(rest[0])
+        raise UsageError(f"expected {_EXPECTED_WHO} after {action}")
+    who = _parse_who(rest[0])
     options = _parse_options(rest[1:])
     if action == "deny" and options:
         raise UsageError("expected nothing after the relay that is denied")
     mode = options.get("mode", "echo")
     if mode not in MODES:
         raise UsageError(f"mode: expected echo or loop, got {mode[:40]!r}")
-    if mode == "loop" and fingerprint is None:
+    if mode == "loop" and who.kind != "fingerprint":
         raise UsageError("mode=loop: expected a full fingerprint: only the operator's own word allows it")
-    return Rule(action == "allow", fingerprint, mode, _parse_rate(options.get("rate")), line)
+    return Rule(action == "allow", who, mode, _parse_rate(options.get("rate")), line)
+
+
+def _parse_who(word: str) -> Who:
+    if word == EVERYONE.kind:
+        return EVERYONE
+    kind, colon, value = word.partition(":")
+    if not colon:
+        return Who("fingerprint", _parse_own_fingerprint(word))
+    if kind == "family":
+        return Who("family", parse_fingerprint(value))
+    if kind == "nick" and _NICKNAME.fullmatch(value):
+        return Who("nick", value.lower())
+    if kind == "nick":
+        raise UsageError(f"nick: expected 1 to 19 letters and digits, got {value[:40]!r}")
+    if kind == "net":
+        return Who("net", _parse_network(value))
+    raise UsageError(f"expected {_EXPECTED_WHO}, got {word[:40]!r}")
+
+
+def _parse_own_fingerprint(word: str) -> Fingerprint:
+    try:
+        return parse_fingerprint(word)
+    except UsageError as error:
+        raise UsageError(f"{error.reason}; a nickname is written nick:NAME") from None
+
+
+def _parse_network(text: str) -> str:
+    try:
+        return str(ip_network(text))
+    except ValueError:
+        expected = "a network such as 192.0.2.0/24 or 2001:db8::/32, without bits beyond its length"
+        raise UsageError(f"net: expected {expected}, got {text[:60]!r}") from None
 
 
 def _parse_options(words: list[str]) -> dict[str, str]:

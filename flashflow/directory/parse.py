@@ -1,10 +1,10 @@
 """`python -m flashflow.directory.parse CONSENSUS [DESCRIPTORS]`: the relays as JSON lines on stdout.
 
-The first line is {"warnings": [...]}. A file that cannot be used is one line `error: FILE: reason` on stderr and exit
+`… parse --control PATH|HOST:PORT` takes both from a running tor, by its control port. The first line is {"warnings": [...]}. A file that cannot be used is one line `error: FILE: reason` on stderr and exit
 status 1. One entry that cannot be read costs that entry only. Files may be compressed (xz or gzip). Tor keeps fresh
 descriptors in a second file beside `cached-descriptors`, with `.new` behind its name: it is read as well.
 
-Signatures are not checked: the files come from the operator's own tor, which did, and a relay that is not who its
+Signatures are not checked: the texts come from the operator's own tor, which did, and a relay that is not who its
 descriptor says fails the link handshake.
 """
 
@@ -18,11 +18,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flashflow.directory.entries import Descriptor, read_descriptor, relay_of
-from flashflow.directory.files import relay_to_json
+from flashflow.directory.fetch import CONSENSUS_KEY, DESCRIPTORS_KEY, fetch
+from flashflow.directory.files import CONTROL_OPTION, relay_to_json
 from flashflow.model.errors import LocalError
 from flashflow.model.ids import Fingerprint
 from flashflow.model.relay import RelayInfo
 from flashflow.shell.parent import follow_parent
+from flashflow.shell.torcontrol import parse_place
 
 MAX_TEXT_BYTES = 512 << 20
 """Ten times a full network's descriptors; more is another file, or a bomb."""
@@ -33,9 +35,10 @@ def main(arguments: list[str]) -> int:
     """Print the relays of the files named; give the exit status."""
     warnings: list[str] = []
     try:
-        consensus, *others = (Path(argument) for argument in arguments)
-        descriptors = _descriptors(others[0], warnings) if others else {}
-        relays = _relays(consensus, descriptors, warnings)
+        if arguments[0] == CONTROL_OPTION:
+            relays = _from_tor(arguments[1], warnings)
+        else:
+            relays = _from_files(*(Path(argument) for argument in arguments), warnings=warnings)
     except LocalError as error:
         print(f"error: {error.reason}", file=sys.stderr)
         return 1
@@ -45,40 +48,54 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _relays(path: Path, descriptors: dict[Fingerprint, Descriptor], warnings: list[str]) -> list[RelayInfo]:
-    """The relays of the consensus at `path`, by fingerprint."""
+def _from_tor(place: str, warnings: list[str]) -> list[RelayInfo]:
+    consensus, descriptors = fetch(parse_place(place))
+    newest: dict[Fingerprint, Descriptor] = {}
+    _add_descriptors(f"{DESCRIPTORS_KEY} of {place}", descriptors, newest, warnings)
+    return _relays(f"{CONSENSUS_KEY} of {place}", consensus, newest, warnings)
+
+
+def _from_files(consensus: Path, descriptors: Path | None = None, *, warnings: list[str]) -> list[RelayInfo]:
+    newest = _descriptors(descriptors, warnings) if descriptors else {}
+    return _relays(str(consensus), _read(consensus), newest, warnings)
+
+
+def _relays(
+    name: str, text: bytes, descriptors: dict[Fingerprint, Descriptor], warnings: list[str]
+) -> list[RelayInfo]:
+    """The relays of the consensus `text`, by fingerprint; messages call it `name`."""
     relays: dict[Fingerprint, RelayInfo] = {}
     skipped = 0
-    for entry in _entries(path, _read(path)):
+    for entry in _entries(name, text):
         relay = relay_of(entry, descriptors)
         if relay is None or relay.fingerprint in relays:
             skipped += 1
         else:
             relays[relay.fingerprint] = relay
     if skipped:
-        warnings.append(f"{path}: {skipped} router entries cannot be read and are left out")
+        warnings.append(f"{name}: {skipped} router entries cannot be read and are left out")
     if skipped and not relays:
-        raise LocalError(f"{path}: none of its {skipped} router entries can be read")
+        raise LocalError(f"{name}: none of its {skipped} router entries can be read")
     return [relays[fingerprint] for fingerprint in sorted(relays)]
 
 
-def _entries(path: Path, text: bytes) -> Iterator[bytes]:
+def _entries(name: str, text: bytes) -> Iterator[bytes]:
     """The router entries of a consensus. Raises LocalError for anything else and for one that is cut off."""
     lines = text.splitlines(keepends=True)
     start = next((place for place, line in enumerate(lines) if not line.startswith(b"@")), len(lines))
     if start == len(lines) or not lines[start].startswith(_VERSION_LINE):
         raise LocalError(
-            f"{path}: not a consensus: expected it to begin with {_VERSION_LINE.decode().strip()}"
+            f"{name}: not a consensus: expected it to begin with {_VERSION_LINE.decode().strip()}"
         )
     version = lines[start].split()[1:]
     if b"microdesc" in version:
         reason = "expected the consensus with full descriptors (set UseMicrodescriptors 0 in the torrc of that tor)"
-        raise LocalError(f"{path}: is a microdescriptor consensus; {reason}")
+        raise LocalError(f"{name}: is a microdescriptor consensus; {reason}")
     if version[:1] != [b"3"]:
-        raise LocalError(f"{path}: expected a consensus of version 3")
+        raise LocalError(f"{name}: expected a consensus of version 3")
     footer = next((place for place, line in enumerate(lines) if line.rstrip() == b"directory-footer"), None)
     if footer is None:
-        raise LocalError(f"{path}: damaged: the consensus is cut off, it has no directory-footer")
+        raise LocalError(f"{name}: damaged: the consensus is cut off, it has no directory-footer")
     return _split(lines[start:footer], b"r ")
 
 
@@ -87,21 +104,29 @@ def _descriptors(path: Path, warnings: list[str]) -> dict[Fingerprint, Descripto
     newer = path.with_name(f"{path.name}.new")
     newest: dict[Fingerprint, Descriptor] = {}
     for file in (path, *([newer] if newer.is_file() else [])):
-        count = skipped = 0
-        for text in _split(_read(file).splitlines(keepends=True), b"router "):
-            descriptor = read_descriptor(text)
-            count += 1
-            if descriptor is None:
-                skipped += 1
-            elif (
-                known := newest.get(descriptor.fingerprint)
-            ) is None or known.published <= descriptor.published:
-                newest[descriptor.fingerprint] = descriptor
-        if skipped:
-            warnings.append(f"{file}: {skipped} server descriptors cannot be read and are left out")
+        count, skipped = _add_descriptors(str(file), _read(file), newest, warnings)
         if count == skipped and (count or file is path):
             raise LocalError(f"{file}: expected server descriptors, found none that can be read")
     return newest
+
+
+def _add_descriptors(
+    name: str, text: bytes, newest: dict[Fingerprint, Descriptor], warnings: list[str]
+) -> tuple[int, int]:
+    """Take those in `text` into `newest`, if they are newer; how many there are, and how many cannot be read."""
+    count = skipped = 0
+    for block in _split(text.splitlines(keepends=True), b"router "):
+        descriptor = read_descriptor(block)
+        count += 1
+        if descriptor is None:
+            skipped += 1
+            continue
+        known = newest.get(descriptor.fingerprint)
+        if known is None or known.published <= descriptor.published:
+            newest[descriptor.fingerprint] = descriptor
+    if skipped:
+        warnings.append(f"{name}: {skipped} server descriptors cannot be read and are left out")
+    return count, skipped
 
 
 def _split(lines: list[bytes], keyword: bytes) -> Iterator[bytes]:

@@ -31,6 +31,10 @@ class RelayInfo:
     """The consensus says `Unmeasured=1`."""
     running: bool = True
     """The consensus lists the Running flag."""
+    more_addresses: tuple[Address, ...] = ()
+    """Its other OR ports of the consensus, IPv6 as a rule."""
+    family: tuple[Fingerprint, ...] = ()
+    """The relays that its descriptor declares as its family, sorted; one-sided until they do the same."""
 
     @property
     def measurable(self) -> bool:

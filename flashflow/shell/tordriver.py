@@ -7,7 +7,6 @@ and one that takes too long costs the controller, which is replaced. Events cros
 import asyncio
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,18 +15,18 @@ from pathlib import Path
 from typing import Any, Final
 
 import stem
-import stem.connection
 import stem.control
-import stem.socket
 
 from flashflow.model.errors import LocalError
+from flashflow.shell.torcontrol import ControlPlace, close_controller, open_controller
 from flashflow.torctl.stem_events import FF_MEAS, from_stem, register
 
 START_S: Final = 20.0
 """Longest wait for the control socket and authentication."""
+ATTACH_S: Final = 3.0
+"""The same for a tor that runs already."""
 STOP_S: Final = 3.0
 """How long SIGTERM is given before SIGKILL."""
-_POLL_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +41,39 @@ class TorReply:
     """The reply's lines, joined by LF, without codes; or why there is none."""
 
 
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """Which of tor's events are wanted, and as what."""
+
+    names: tuple[str, ...]
+    """As in SETEVENTS."""
+    convert: Callable[[Any], object | None]
+    """stem's event -> ours, or None to leave it out; called on stem's thread."""
+
+
+MEASUREMENT_EVENTS = Subscription((FF_MEAS, "CIRC"), from_stem)
+"""`torctl.events` and `EventError`s."""
+
+
 class TorDriver:
     """One Tor client process and the controller that drives it.
 
-    `on_event` gets `torctl.events` and `EventError`s, `on_lost` one line when the process or its control connection is
-    gone without `close()`; both are called on the loop.
+    `on_event` gets the events of the subscription, `on_lost` one line when the process or its control connection is
+    gone without `close()`; both are called on the loop. `name` says in messages which Tor client it is.
     """
 
     def __init__(
         self,
         *,
-        control_socket: Path,
+        control_socket: ControlPlace,
         on_event: Callable[[object], None],
         on_lost: Callable[[str], None],
+        subscription: Subscription = MEASUREMENT_EVENTS,
+        name: str = "Tor client",
     ) -> None:
-        self._path = control_socket
+        self._place = control_socket
+        self._subscription = subscription
+        self._name = name
         self._on_event = on_event
         self._on_lost = on_lost
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -68,18 +85,16 @@ class TorDriver:
         self._lost = False
 
     async def start(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
-        """Starts the process (call it on the main thread) and authenticates. LocalError if that fails."""
+        """Starts the process (call it on the main thread) and authenticates. LocalError if that fails.
+
+        Without `argv` it drives a tor that runs already, and leaves it running.
+        """
         register()
         self._loop = asyncio.get_running_loop()
-        with contextlib.suppress(FileNotFoundError):
-            self._path.unlink()  # a stale socket of an earlier process must not be taken for this one's
+        if argv:
+            await self._spawn(argv, env)
         try:
-            self._process = await asyncio.create_subprocess_exec(*argv, env=dict(env))
-        except OSError as exc:
-            raise LocalError(f"cannot start the Tor client {argv[0]}: {exc.strerror or exc}") from exc
-        self._watcher = asyncio.create_task(self._watch(self._process), name="tor process")
-        try:
-            await self._connect(START_S)
+            await self._connect(START_S if argv else ATTACH_S)
         except LocalError:
             await self.close()
             raise
@@ -87,7 +102,7 @@ class TorDriver:
     async def command(self, line: str, timeout_s: float = 10.0) -> TorReply:
         """Sends one command. Never raises for what tor does: no answer in time, or no tor, is `ok=False`."""
         if self._controller is None or self._lost:
-            return TorReply(ok=False, code="", text="the Tor client is not running")
+            return TorReply(ok=False, code="", text=f"the {self._name} is not running")
         send = partial(_send, self._controller, line)
         future = asyncio.get_running_loop().run_in_executor(self._executor, send)
         try:
@@ -95,7 +110,7 @@ class TorDriver:
         except TimeoutError:
             future.add_done_callback(lambda done: done.cancelled() or done.exception())
             await self._replace()
-            return TorReply(ok=False, code="", text=f"the Tor client did not answer within {timeout_s:g} s")
+            return TorReply(ok=False, code="", text=f"the {self._name} did not answer within {timeout_s:g} s")
 
     async def close(self) -> None:
         """Ends the process: SIGTERM, and SIGKILL if it does not follow."""
@@ -115,20 +130,31 @@ class TorDriver:
             await self._watcher
         self._executor.shutdown(wait=False, cancel_futures=True)
 
+    async def _spawn(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
+        if isinstance(self._place, Path):
+            with contextlib.suppress(FileNotFoundError):
+                self._place.unlink()  # a stale socket of an earlier process must not be taken for this one's
+        try:
+            self._process = await asyncio.create_subprocess_exec(*argv, env=dict(env))
+        except OSError as exc:
+            raise LocalError(f"cannot start the {self._name} {argv[0]}: {exc.strerror or exc}") from exc
+        self._watcher = asyncio.create_task(self._watch(self._process), name="tor process")
+
     async def _connect(self, timeout_s: float) -> None:
         """A new controller, in a new thread."""
         loop = asyncio.get_running_loop()
-        open_ = partial(_open, self._path, time.monotonic() + timeout_s, self._process_ended)
+        ended = self._process_ended
+        open_ = partial(open_controller, self._place, wait_s=timeout_s, ended=ended, name=self._name)
         controller = await loop.run_in_executor(self._executor, open_)
         try:
             listen = partial(self._listen, controller)
             await asyncio.wait_for(loop.run_in_executor(self._executor, listen), timeout_s)
         except (stem.ControllerError, TimeoutError) as exc:
-            raise LocalError(f"Tor client at {self._path}: {str(exc) or 'no answer'}") from exc
+            raise LocalError(f"{self._name} at {self._place}: {str(exc) or 'no answer'}") from exc
         self._controller = controller
 
     def _listen(self, controller: stem.control.Controller) -> None:
-        controller.add_event_listener(self._heard, FF_MEAS, "CIRC")
+        controller.add_event_listener(self._heard, *self._subscription.names)
         controller.add_status_listener(self._status_changed, spawn=False)
 
     async def _replace(self) -> None:
@@ -145,18 +171,20 @@ class TorDriver:
         controller, self._controller = self._controller, None
         if controller is not None:
             # stem's close() joins its threads and takes its locks: not on the loop.
-            threading.Thread(target=_close, args=(controller,), name="stem close", daemon=True).start()
+            threading.Thread(
+                target=close_controller, args=(controller,), name="stem close", daemon=True
+            ).start()
 
     def _process_ended(self) -> bool:
         return self._process is not None and self._process.returncode is not None
 
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
         status = await process.wait()
-        self._tell_lost(f"the Tor client ended with status {status}")
+        self._tell_lost(f"the {self._name} ended with status {status}")
 
     def _heard(self, event: Any) -> None:
         """On stem's event thread."""
-        ours = from_stem(event)
+        ours = self._subscription.convert(event)
         if ours is not None:
             self._call(partial(self._on_event, ours))
 
@@ -167,7 +195,7 @@ class TorDriver:
 
     def _controller_closed(self, controller: object) -> None:
         if controller is self._controller:
-            self._tell_lost("the control connection to the Tor client was closed")
+            self._tell_lost(f"the control connection to the {self._name} was closed")
 
     def _tell_lost(self, reason: str) -> None:
         if not self._lost and not self._closing:
@@ -184,27 +212,6 @@ def _executor() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="stem")
 
 
-def _open(path: Path, deadline_s: float, ended: Callable[[], bool]) -> stem.control.Controller:
-    """Waits for the socket, connects and authenticates. LocalError."""
-    error = "its control socket did not appear"
-    while time.monotonic() < deadline_s:
-        if ended():
-            raise LocalError("the Tor client ended while it started: its own message says why")
-        try:
-            controller = stem.control.Controller(stem.socket.ControlSocketFile(str(path)))
-        except stem.SocketError as exc:
-            error = str(exc)
-            time.sleep(_POLL_S)
-            continue
-        try:
-            controller.authenticate()
-        except (stem.ControllerError, stem.connection.AuthenticationFailure) as exc:
-            _close(controller)
-            raise LocalError(f"Tor client at {path}: authentication failed: {exc}") from exc
-        return controller
-    raise LocalError(f"Tor client at {path}: {error}")
-
-
 def _send(controller: stem.control.Controller, line: str) -> TorReply:
     try:
         reply = controller.msg(line)
@@ -212,8 +219,3 @@ def _send(controller: stem.control.Controller, line: str) -> TorReply:
         return TorReply(ok=False, code="", text=f"the Tor client is gone: {exc}")
     content = reply.content()
     return TorReply(reply.is_ok(), content[-1][0], "\n".join(text for _, _, text in content))
-
-
-def _close(controller: stem.control.Controller) -> None:
-    with contextlib.suppress(Exception):
-        controller.close()

@@ -3,11 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from pathlib import Path
 
 from flashflow.model.errors import FlashFlowError
 from flashflow.shell.parent import child_environment
-from flashflow.shell.tordriver import TorDriver
+from flashflow.shell.torcontrol import ControlPlace
+from flashflow.shell.tordriver import MEASUREMENT_EVENTS, Subscription, TorDriver
 
 FIRST_DELAY_S = 1.0
 LONGEST_DELAY_S = 32.0
@@ -16,23 +16,32 @@ log = logging.getLogger(__name__)
 
 
 class TorKeeper:
-    """Runs `argv`, a Tor client with its control socket at `control_socket`; the callbacks come on the loop."""
+    """Runs `argv`, a Tor client with its control socket at `control_socket`; the callbacks come on the loop.
+
+    Without `argv` it keeps a connection to a tor that somebody else runs.
+    """
 
     def __init__(
         self,
         argv: list[str],
-        control_socket: Path,
+        control_socket: ControlPlace,
         *,
         on_event: Callable[[object], None],
         on_up: Callable[[], None],
         on_lost: Callable[[str], None],
+        on_failed: Callable[[str], None] = lambda reason: None,
+        subscription: Subscription = MEASUREMENT_EVENTS,
+        name: str = "Tor client",
     ) -> None:
-        """`on_event` gets torctl's events; `on_lost` comes once after each `on_up`."""
+        """`on_event` gets the subscription's events; `on_lost` comes once after each `on_up`, `on_failed` instead."""
         self._argv = argv
         self._control_socket = control_socket
         self._on_event = on_event
         self._on_up = on_up
         self._on_lost = on_lost
+        self._on_failed = on_failed
+        self._subscription = subscription
+        self._name = name
         self._driver: TorDriver | None = None
         self._lost: asyncio.Future[str] | None = None
 
@@ -48,7 +57,7 @@ class TorKeeper:
     async def command(self, line: str, timeout_s: float) -> tuple[bool, str]:
         """Send one command: whether it was answered with 250, and the answer's text or why there is none."""
         if self._driver is None:
-            return False, "the Tor client is not running"
+            return False, f"the {self._name} is not running"
         reply = await self._driver.command(line, timeout_s)
         return reply.ok, reply.text
 
@@ -56,7 +65,11 @@ class TorKeeper:
         """Start it and wait until it is lost; whether it came up."""
         lost = self._lost = asyncio.get_running_loop().create_future()
         driver = TorDriver(
-            control_socket=self._control_socket, on_event=self._on_event, on_lost=self._driver_lost
+            control_socket=self._control_socket,
+            on_event=self._on_event,
+            on_lost=self._driver_lost,
+            subscription=self._subscription,
+            name=self._name,
         )
         try:
             await driver.start(self._argv, child_environment())
@@ -65,6 +78,7 @@ class TorKeeper:
             reason = await lost
         except FlashFlowError as error:
             log.error("%s (trying again in %.0f s)", error.reason, delay_s)
+            self._on_failed(error.reason)
             return False
         finally:
             self._driver = None

@@ -15,6 +15,7 @@ REAL_FIRST = {
     "fingerprint": "000A10D43011EA4928A35F610405F92B4433B4DC",
     "nickname": "seele",
     "address": ["67.174.243.193", 9001],
+    "more_addresses": [],
     "ed25519": None,
     "ntor_key": None,
     "bandwidth_avg_bytes": None,
@@ -23,6 +24,7 @@ REAL_FIRST = {
     "consensus_weight_kb": 7,
     "unmeasured": False,
     "running": True,
+    "family": [],
 }
 
 
