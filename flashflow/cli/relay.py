@@ -1,5 +1,6 @@
 """`flashflow relay`: the reference relay."""
 
+import ipaddress
 import logging
 import re
 import sys
@@ -57,7 +58,7 @@ def relay(
     settings = RelaySettings(
         data_dir=data_dir,
         nickname=check_nickname(nickname),
-        listen=tuple(parse_address(text) for text in listen),
+        listen=tuple(parse_listen(text) for text in listen),
         rules=AdmissionRules(
             frozenset(parse_coordinator(text) for text in coordinator or ()),
             period_s=_within("--period-s", period_s, 0.0, 1e9),
@@ -98,6 +99,16 @@ def check_nickname(text: str) -> str:
     if _NICKNAME.fullmatch(text) is None:
         raise UsageError(f"--nickname {text[:40]!r}: 1 to 19 letters and digits expected")
     return text
+
+
+def parse_listen(text: str) -> Address:
+    """An IP address and port to listen on. UsageError."""
+    address = parse_address(text)
+    try:
+        ipaddress.ip_address(address.host)
+    except ValueError as exc:
+        raise UsageError(f"--listen {text[:80]}: an IP address expected, not a name") from exc
+    return address
 
 
 def parse_coordinator(text: str) -> bytes:

@@ -79,7 +79,7 @@ class CountsFile:
         """Writes a line if it is time. Its time stamp is the moment of writing, so lateness does not matter."""
         if self._file is not None and now.mono_s >= self._next_s:
             self._file.write(self._counter.line(now))
-            self._next_s = max(self._next_s + INTERVAL_S, now.mono_s)
+            self._next_s += INTERVAL_S * (1 + int((now.mono_s - self._next_s) / INTERVAL_S))
 
     def close(self, now: Now) -> None:
         """Writes the last line."""

@@ -111,6 +111,13 @@ class RelayProcess:
         """Sends it a signal."""
         self._process.send_signal(number)
 
+    def wait(self, timeout_s: float = STOP_S) -> int:
+        """Waits for the process to end by itself: its exit status. LocalError if it does not."""
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired as exc:
+            raise LocalError(f"relay {self.spec.nickname}: still runs after {timeout_s:g} s") from exc
+
     def stop(self, timeout_s: float = STOP_S) -> int:
         """Ends the process, by force if it takes longer than that; gives its exit status."""
         if self._process.poll() is None:
