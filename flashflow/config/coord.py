@@ -16,11 +16,8 @@ from flashflow.config.ini import (
     setting,
     value_error,
 )
+from flashflow.model.timing import DRAIN_S, SETUP_S
 
-SET_UP_S = 15
-"""Seconds of a slot kept for building circuits, before the warm-up."""
-DRAIN_S = 5
-"""Seconds of a slot kept for the last reports, after the duration."""
 COOKIE_NAME = "control_auth_cookie"
 """The file in the data directory that a controller must know."""
 
@@ -165,9 +162,9 @@ class CoordConfig(Settings):
 def load_coord(path: Path) -> CoordConfig:
     """The settings in the file at `path`. Raises UsageError with file, section, key and what was expected."""
     config = load_settings(path, CoordConfig, DEFAULTS)
-    shortest_s = SET_UP_S + config.warmup_s + config.meas_duration_s + DRAIN_S
+    shortest_s = SETUP_S + config.warmup_s + config.meas_duration_s + DRAIN_S
     if config.slot_s < shortest_s:
-        parts = f"set-up {SET_UP_S} + warmup {config.warmup_s} + duration {config.meas_duration_s} + drain {DRAIN_S}"
+        parts = f"set-up {SETUP_S} + warmup {config.warmup_s} + duration {config.meas_duration_s} + drain {DRAIN_S}"
         raise value_error(path, "meas_params.slot", f"at least {shortest_s} s ({parts})", config.slot_s)
     if config.period_s % config.slot_s:
         expected = f"a multiple of the slot of {config.slot_s} s"

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from flashflow.config.coord import DEFAULTS, DRAIN_S, SET_UP_S, CoordConfig, load_coord
+from flashflow.config.coord import DEFAULTS, CoordConfig, load_coord
 from flashflow.config.ini import MAX_FILE_BYTES
 from flashflow.model.errors import UsageError
 from flashflow.model.ids import Address
+from flashflow.model.timing import DRAIN_S, SETUP_S
 
 CONSENSUS = "[directory]\nconsensus = consensus\n"
 
@@ -146,7 +147,7 @@ def test_several_bad_values_are_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("duration", [1, 30, 600])
 def test_a_slot_holds_set_up_warmup_duration_and_drain(tmp_path: Path, duration: int) -> None:
-    shortest = SET_UP_S + 2 + duration + DRAIN_S
+    shortest = SETUP_S + 2 + duration + DRAIN_S
     text = f"{CONSENSUS}[meas_params]\nmeas_duration = {duration}\nwarmup = 2\nslot = {{}}\nperiod = {{}}\n"
     assert load(tmp_path, text.format(shortest, shortest * 3)).slot_s == shortest
     reason = refusal(tmp_path, text.format(shortest - 1, (shortest - 1) * 3))
