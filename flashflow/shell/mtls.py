@@ -7,6 +7,8 @@ trusted certificate could have signed another. Host names are not checked: the c
 """
 
 import contextlib
+import os
+import re
 import ssl
 from collections.abc import Iterable
 
@@ -118,7 +120,7 @@ def explain(error: BaseException | None, own_file: object, pinned: object) -> st
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, OSError):
-        return one_line(error.strerror or str(error) or "connection failed").lower()
+        return _explain_os(error)
     return "connection closed" if error is None else one_line(f"{type(error).__name__}: {error}")
 
 
@@ -128,6 +130,13 @@ def _explain_verification(error: ssl.SSLCertVerificationError, pinned: object) -
     if error.verify_code == _VERIFY_NOT_YET:
         return "the other side's certificate is not valid yet: check the clocks of both hosts"
     return f"the other side shows a certificate that is not trusted: copy its present .cert.pem to {pinned}"
+
+
+def _explain_os(error: OSError) -> str:
+    """asyncio puts its own words in place of the system's, and joins several attempts into one error."""
+    number = error.errno or next(map(int, re.findall(r"\[Errno (\d+)\]", str(error))), 0)
+    text = os.strerror(number) if number > 0 else error.strerror or str(error)
+    return one_line(text or "connection failed").lower()
 
 
 def _context(protocol: int, own: OwnIdentity, peers: Iterable[PeerIdentity]) -> ssl.SSLContext:

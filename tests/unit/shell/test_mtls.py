@@ -1,5 +1,6 @@
 """TLS with pinned certificates, both sides in memory: who is refused, and what the refused side is told."""
 
+import socket
 import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -153,6 +154,9 @@ def test_other_protocols_are_named(keys: Keyring, data: bytes, text: str) -> Non
     ("error", "text"),
     [
         (ConnectionRefusedError(111, "Connection refused"), "connection refused"),
+        (OSError(111, "Connect call failed ('::1', 1, 0, 0)"), "connection refused"),
+        (OSError("Multiple exceptions: [Errno 113] Connect call failed, [Errno 111] x"), "no route to host"),
+        (socket.gaierror(-2, "Name or service not known"), "name or service not known"),
         (TimeoutError(), "no answer in time"),
         (OSError("two\nlines"), "two lines"),
         (None, "connection closed"),
