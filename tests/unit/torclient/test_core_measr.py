@@ -1,0 +1,201 @@
+"""A measurer's side of a measurement in torclient's core: events and the effects expected."""
+
+import pytest
+
+from flashflow.model.ids import MeasId
+from flashflow.torclient.core.events import ControlClosed, WorkerDied
+from flashflow.torclient.core.measr import DEADLINES_S, START_DELAY_S, Phase
+from flashflow.torclient.core.messages import (
+    Begin,
+    CircuitBuilt,
+    CircuitEnded,
+    Halt,
+    OpenCircuits,
+    SecondCounted,
+    ShareEnded,
+)
+from flashflow.torctl.commands import MeasrStart, Stop
+from support.torclient_core import CoreWorld, announced, logged, measr, told
+
+SECOND_CALL = MeasrStart(MeasId(7), measr().fingerprint, 4, 3)
+
+
+def built_world(n_circs=4):
+    """Circuits 1.. built: those of odd index are worker 0's for run 1 on two workers."""
+    world = CoreWorld()
+    world.command(measr(n_circs=n_circs))
+    world.says(CircuitBuilt(1, 1), worker=1)
+    for circ_id in range(2, n_circs + 1):
+        world.says(CircuitBuilt(1, circ_id), worker=circ_id % 2)
+    return world
+
+
+def active_world():
+    world = built_world()
+    world.command(SECOND_CALL)
+    return world
+
+
+def test_first_circuit_alone_then_the_others_over_all_workers():
+    world = CoreWorld()
+    answer, effects = world.command(measr())
+    assert answer == (250, "FF_MEAS 7 LAUNCHED CIRCS=1,2,3,4")
+    assert announced(effects) == [f"CIRC {circ_id} LAUNCHED" for circ_id in (1, 2, 3, 4)]
+    [(worker, order)] = told(effects)
+    assert (worker, order.circ_ids) == (1, (1,))
+    assert isinstance(order, OpenCircuits)
+    assert (order.host, order.port, order.fingerprint) == ("127.0.0.1", 9001, "AB" * 20)
+    assert (order.token, order.bucket_cells) == (bytes(range(16)).hex(), 125)
+
+    effects = world.says(CircuitBuilt(1, 1), worker=1)
+    assert announced(effects) == ["CIRC 1 BUILT"]
+    assert [(worker, order.circ_ids) for worker, order in told(effects)] == [(0, (2, 4)), (1, (3,))]
+
+
+def test_second_call_starts_all_workers_at_one_moment_with_shares_of_the_rate():
+    world = built_world()
+    answer, effects = world.command(SECOND_CALL)
+    assert answer == (250, "OK")
+    begin = Begin(1, (2, 4), world.now_s + START_DELAY_S, 2, 3, 500_000.0)
+    assert told(effects) == [(0, begin), (1, Begin(1, (1, 3), begin.start_mono_s, 2, 3, 500_000.0))]
+
+
+def test_seconds_are_summed_over_the_workers_and_the_end_is_announced():
+    world = active_world()
+    lines = []
+    for second in (1, 2, 3):
+        assert world.says(SecondCounted(1, second, 10, 9), worker=0) == []
+        lines += announced(world.says(SecondCounted(1, second, 1, 1), worker=1))
+    assert lines == [f"FF_MEAS BW_REPORT 7 SECOND={second} SENT=11 RECV=10" for second in (1, 2, 3)]
+    assert world.says(ShareEnded(1, None, ""), worker=0) == []
+    effects = world.says(ShareEnded(1, None, ""), worker=1)
+    assert announced(effects)[-1] == "FF_MEAS END 7 SUCCESS=1"
+    assert world.core.next_timer() is None
+    assert world.command(SECOND_CALL)[0][0] == 552
+
+
+def test_wrong_echo_ends_everything_at_once():
+    world = active_world()
+    effects = world.says(ShareEnded(1, "ECHO_WRONG", "echo cell 5"), worker=1)
+    assert told(effects) == [(0, Halt(1)), (1, Halt(1))]
+    assert announced(effects)[-1] == "FF_MEAS END 7 SUCCESS=0 REASON=ECHO_WRONG"
+    assert logged(effects) == ["measurement 7: ECHO_WRONG: echo cell 5"]
+
+
+def test_first_circuits_failure_is_the_measurements():
+    world = CoreWorld()
+    world.command(measr())
+    effects = world.says(CircuitEnded(1, 1, "CERTS_INVALID", "relay 127.0.0.1 ..."), worker=1)
+    assert announced(effects)[0] == "CIRC 1 FAILED REASON=CERTS_INVALID"
+    assert announced(effects)[-1] == "FF_MEAS END 7 SUCCESS=0 REASON=CERTS_INVALID"
+
+
+@pytest.mark.parametrize(("failed", "enough"), [((2, 3), True), ((2, 3, 4), False)])
+def test_half_of_the_circuits_is_enough(failed, enough):
+    world = CoreWorld()
+    world.command(measr())
+    world.says(CircuitBuilt(1, 1), worker=1)
+    for circ_id in (2, 3, 4):
+        message = (
+            CircuitEnded(1, circ_id, "LINK_FAILED", "") if circ_id in failed else CircuitBuilt(1, circ_id)
+        )
+        effects = world.says(message, worker=circ_id % 2)
+    if enough:
+        assert world.command(SECOND_CALL)[0] == (250, "OK")
+    else:
+        assert announced(effects)[-1] == "FF_MEAS END 7 SUCCESS=0 REASON=TOO_FEW_CIRCUITS"
+
+
+def test_circuits_not_built_in_time_are_given_up_and_not_used():
+    world = CoreWorld()
+    world.command(measr())
+    world.says(CircuitBuilt(1, 1), worker=1)
+    world.says(CircuitBuilt(1, 2), worker=0)
+    assert announced(world.pass_time()) == ["CIRC 3 FAILED REASON=TIMEOUT", "CIRC 4 FAILED REASON=TIMEOUT"]
+    assert world.says(CircuitBuilt(1, 3), worker=1) == []  # it came just now
+    _, effects = world.command(SECOND_CALL)
+    assert [begin.circ_ids for _, begin in told(effects)] == [(2,), (1,)]
+
+
+def test_too_few_built_in_time():
+    world = CoreWorld()
+    world.command(measr())
+    world.says(CircuitBuilt(1, 1), worker=1)
+    assert announced(world.pass_time())[-1] == "FF_MEAS END 7 SUCCESS=0 REASON=TOO_FEW_CIRCUITS"
+
+
+def test_deadlines_of_the_other_phases():
+    world = CoreWorld()
+    world.command(measr())
+    assert world.core.next_timer() == world.now_s + DEADLINES_S[Phase.PROBING]
+    assert announced(world.pass_time())[-1].endswith("REASON=TIMEOUT")
+    world = built_world()
+    assert world.core.next_timer() == world.now_s + DEADLINES_S[Phase.READY]
+    assert announced(world.pass_time())[-1].endswith("REASON=TIMEOUT")
+
+
+def test_traffic_never_outlasts_duration_warm_up_and_five_seconds():
+    world = active_world()
+    assert world.core.next_timer() == world.now_s + 3 + 2 + 5
+    effects = world.pass_time()
+    assert told(effects) == [(0, Halt(1)), (1, Halt(1))]
+    assert announced(effects)[-1] == "FF_MEAS END 7 SUCCESS=0 REASON=TIMEOUT"
+
+
+def test_relay_that_closes_circuits_early():
+    world = active_world()
+    for circ_id in (1, 2):
+        effects = world.says(CircuitEnded(1, circ_id, "RELAY_CLOSED", ""), worker=circ_id % 2)
+        assert announced(effects) == [f"CIRC {circ_id} CLOSED REASON=RELAY_CLOSED"]
+    effects = world.says(CircuitEnded(1, 3, "RELAY_CLOSED", ""), worker=1)
+    assert announced(effects)[-1] == "FF_MEAS END 7 SUCCESS=0 REASON=RELAY_CLOSED"
+
+
+def test_duplicates_are_refused():
+    world = active_world()
+    assert world.command(measr())[0] == (550, "measurement 7 is under way already")
+    assert world.command(SECOND_CALL)[0] == (550, "measurement 7 is ACTIVE, not READY")
+    assert world.command(measr(meas_id=8))[0][0] == 250
+
+
+def test_second_call_too_early_or_for_nothing():
+    world = CoreWorld()
+    assert world.command(SECOND_CALL)[0][0] == 552
+    world.command(measr())
+    assert world.command(SECOND_CALL)[0] == (550, "measurement 7 is PROBING, not READY")
+
+
+def test_stop():
+    world = active_world()
+    answer, effects = world.command(Stop(MeasId(7)))
+    assert answer == (250, "OK")
+    assert told(effects) == [(0, Halt(1)), (1, Halt(1))]
+    assert announced(effects)[-1] == "FF_MEAS END 7 SUCCESS=0 REASON=STOPPED"
+    assert world.command(Stop(MeasId(7)))[0] == (552, "Unrecognized measurement 7")
+
+
+def test_control_connection_that_closes_stops_what_it_began():
+    world = active_world()
+    world.command(measr(meas_id=8), conn=2)
+    effects = world.do(ControlClosed(2))
+    assert [message for _, message in told(effects)] == [Halt(2)]
+    effects = world.do(ControlClosed(1))
+    assert told(effects) == [(0, Halt(1)), (1, Halt(1))]
+    assert world.do(ControlClosed(1)) == []
+
+
+def test_worker_that_dies_ends_its_measurements():
+    world = active_world()
+    effects = world.do(WorkerDied(1))
+    assert told(effects) == [(0, Halt(1))]
+    assert announced(effects)[-1] == "FF_MEAS END 7 SUCCESS=0 REASON=WORKER_LOST"
+    assert logged(effects) == ["worker 1 died"]
+
+
+def test_messages_that_crossed_the_halt_are_ignored():
+    world = active_world()
+    world.command(Stop(MeasId(7)))
+    assert world.says(SecondCounted(1, 1, 5, 5), worker=0) == []
+    assert world.command(measr())[0][0] == 250  # the id may be used again
+    assert world.says(SecondCounted(1, 2, 5, 5), worker=0) == []
+    assert world.says(CircuitEnded(1, 2, "RELAY_CLOSED", ""), worker=0) == []

@@ -1,0 +1,106 @@
+"""The window against a simulated relay: a queue that is served at a fixed rate."""
+
+from collections import deque
+
+import pytest
+
+from flashflow.model.circuits import CIRCUIT_CELLS
+from flashflow.torclient.core.pacing import INITIAL_CELLS, TICK_S, Pacer, SendWindow
+
+MBIT_CELLS = 125_000 / 514
+STEP_S = 0.001
+
+
+def simulate(*, relay_mbps, rate_mbps, round_trip_s, circuits, seconds):
+    """Windows per tick, queue in the relay in seconds of its rate per tick, cells echoed in the last second."""
+    window = SendWindow(rate_bytes=rate_mbps * 125_000, round_trip_s=round_trip_s)
+    pacer = Pacer(rate_mbps * 125_000, 0.0)
+    relay_cells = relay_mbps * MBIT_CELLS
+    sent = received = 0
+    served = 0.0
+    away: deque[tuple[float, int]] = deque()  # (when it is back, cells up to)
+    probe = None
+    plan, windows, queues, late = None, [], [], 0
+    for step in range(round(seconds / STEP_S)):
+        now = step * STEP_S
+        while away and away[0][0] <= now:
+            received = away.popleft()[1]
+        if probe is not None and received >= probe[0]:
+            window.note_round_trips(now - probe[1], None)
+            probe = None
+        if step % round(TICK_S / STEP_S) == 0:
+            window.note_round_trips(None, None if probe is None else now - probe[1])
+            plan = window.plan(now, received, circuits)
+            windows.append(plan)
+            queues.append((sent - served) / relay_cells)
+        room = max(0, min(plan.window_cells - (sent - received), pacer.allowance(now)))
+        pacer.spend(room)
+        if room and probe is None:
+            probe = (sent + room, now)
+        sent += room
+        served = min(sent, served + relay_cells * STEP_S)
+        away.append((now + round_trip_s, int(served)))
+        if now < seconds - 1:
+            late = received
+    return windows, queues, (received - late) / MBIT_CELLS
+
+
+@pytest.mark.parametrize("round_trip_s", [0.001, 0.05, 0.2])
+def test_slow_relay_is_settled_within_the_warm_up_and_never_flooded(round_trip_s):
+    windows, queues, mbps = simulate(
+        relay_mbps=8, rate_mbps=900, round_trip_s=round_trip_s, circuits=80, seconds=6
+    )
+    assert max(queues) < 0.5
+    assert max(queues[40:]) < 0.25  # after 2 s
+    assert mbps == pytest.approx(8, rel=0.02)
+    assert max(plan.n_circs for plan in windows) <= 2
+
+
+@pytest.mark.parametrize(
+    ("relay_mbps", "round_trip_s"), [(100, 0.001), (400, 0.02), (900, 0.001), (400, 0.1)]
+)
+def test_fast_relay_is_filled(relay_mbps, round_trip_s):
+    _, queues, mbps = simulate(
+        relay_mbps=relay_mbps, rate_mbps=2 * relay_mbps, round_trip_s=round_trip_s, circuits=80, seconds=5
+    )
+    assert mbps == pytest.approx(relay_mbps, rel=0.05)
+    assert max(queues[40:]) < 0.25
+
+
+def test_rate_is_kept_where_the_relay_is_faster():
+    _, queues, mbps = simulate(relay_mbps=1000, rate_mbps=50, round_trip_s=0.01, circuits=10, seconds=4)
+    assert mbps == pytest.approx(50, rel=0.02)
+    assert max(queues) < 0.1
+
+
+def test_it_starts_small_on_one_circuit():
+    plan = SendWindow(rate_bytes=1e9, round_trip_s=0.1).plan(0.0, 0, 80)
+    assert (plan.n_circs, plan.window_cells) == (1, INITIAL_CELLS)
+
+
+def test_silence_does_not_open_the_window():
+    window = SendWindow(rate_bytes=1e9, round_trip_s=0.1)
+    plans = [window.plan(tick * TICK_S, 0, 80) for tick in range(100)]
+    assert {plan.window_cells for plan in plans} == {INITIAL_CELLS}
+
+
+def test_circuits_bound_the_window():
+    window = SendWindow(rate_bytes=None, round_trip_s=0.001)
+    received = 0
+    for tick in range(60):
+        plan = window.plan(tick * TICK_S, received, 2)
+        received += 1_000_000
+    assert (plan.n_circs, plan.window_cells) == (2, 2 * CIRCUIT_CELLS)
+
+
+def test_pacer_forgets_what_was_not_used():
+    pacer = Pacer(514_000, 10.0)
+    assert pacer.allowance(10.0) == 0
+    assert pacer.allowance(10.0105) == 10
+    pacer.spend(10)
+    assert pacer.allowance(10.0105) == 0
+    assert pacer.allowance(99.0) == 50  # 50 ms, no more
+
+
+def test_no_rate_is_no_limit():
+    assert Pacer(None, 0.0).allowance(1.0) is None

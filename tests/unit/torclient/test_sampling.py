@@ -1,0 +1,149 @@
+"""The echo check against honest and cheating relays, without sockets."""
+
+import random
+
+import numpy as np
+import pytest
+
+from flashflow.orlink.bulk import as_cells, cell_header, empty_cells, payloads
+from flashflow.orlink.relaycrypto import AesCtr
+from flashflow.torclient.core.sampling import EchoCheck, EchoError
+from flashflow.torclient.core.stream import EchoStream
+from flashflow.torctl.reasons import Reason
+
+FORWARD_KEY = b"relay forward 16"
+BUCKET = 10
+
+
+class World:
+    """A measurer's circuit and the cells it has sent."""
+
+    def __init__(self, bucket_cells=BUCKET, offset_bytes=0, draw=None):
+        self.drawn = []
+        rng = random.Random(7)
+
+        def remember(limit):
+            self.drawn.append(draw(limit) if draw is not None else rng.randrange(limit))
+            return self.drawn[-1]
+
+        self.stream = EchoStream(b"a secret of 16 b", cell_header(0x80000001, 41))
+        self.relay = AesCtr(FORWARD_KEY, offset_bytes)
+        self.check = EchoCheck(
+            stream=self.stream,
+            forward_key=FORWARD_KEY,
+            forward_offset_bytes=offset_bytes,
+            bucket_cells=bucket_cells,
+            draw=remember,
+        )
+
+    def send(self, count):
+        cells = as_cells(bytes(self.stream.fill(empty_cells(count, bytes(5)))))
+        return payloads(cells)
+
+    def decrypt(self, sent):
+        plain = self.relay.crypt(np.ascontiguousarray(sent).reshape(-1))
+        return np.frombuffer(plain, np.uint8).reshape(len(sent), 509)
+
+
+def code_of(call, *args):
+    with pytest.raises(EchoError) as caught:
+        call(*args)
+    return caught.value.code
+
+
+@pytest.mark.parametrize("batch", [1, 3, BUCKET, 17, 100])
+@pytest.mark.parametrize("offset", [0, 509 * 2])
+def test_honest_echo_passes_in_any_batches(batch, offset):
+    world = World(offset_bytes=offset)
+    echoed = world.decrypt(world.send(100))
+    for start in range(0, 100, batch):
+        world.check.take(echoed[start : start + batch])
+    world.check.finish()
+    assert world.check.received_cells == 100
+    assert len(world.drawn) == 10
+
+
+def test_a_bucket_is_drawn_when_it_begins_not_before():
+    world = World()
+    echoed = world.decrypt(world.send(30))
+    world.check.take(echoed[:BUCKET])
+    assert len(world.drawn) == 1
+    world.check.take(echoed[BUCKET : BUCKET + 1])
+    assert len(world.drawn) == 2
+
+
+@pytest.mark.parametrize("draw", [lambda limit: 0, lambda limit: limit - 1, lambda limit: limit // 2])
+def test_every_place_in_a_bucket_can_be_the_one(draw):
+    world = World(draw=draw)
+    echoed = world.decrypt(world.send(40)).copy()
+    echoed[3 * BUCKET + draw(BUCKET), 508] ^= 1
+    world.check.take(echoed[: 3 * BUCKET])
+    assert code_of(world.check.take, echoed[3 * BUCKET :]) is Reason.ECHO_WRONG
+
+
+@pytest.mark.parametrize("place", [0, 250, 508])
+def test_all_bytes_of_the_cell_are_compared(place):
+    world = World(bucket_cells=1)
+    echoed = world.decrypt(world.send(1)).copy()
+    echoed[0, place] ^= 0x80
+    assert code_of(world.check.take, echoed) is Reason.ECHO_WRONG
+
+
+def test_relay_that_skips_decryption():
+    world = World()
+    assert code_of(world.check.take, world.send(50)) is Reason.ECHO_WRONG
+
+
+def test_relay_that_replays_an_earlier_answer():
+    world = World()
+    echoed = world.decrypt(world.send(BUCKET))
+    world.check.take(echoed)
+    world.send(BUCKET)
+    assert code_of(world.check.take, echoed) is Reason.ECHO_WRONG
+
+
+def test_relay_whose_keystream_is_out_of_step():
+    world = World()
+    sent = world.send(40)
+    world.relay.crypt(bytes(509))
+    assert code_of(world.check.take, world.decrypt(sent)) is Reason.ECHO_WRONG
+
+
+def test_relay_that_drops_a_cell():
+    world = World()
+    echoed = world.decrypt(world.send(100))
+    assert code_of(world.check.take, echoed[1:]) is Reason.ECHO_WRONG
+
+
+def test_relay_that_echoes_before_anything_was_sent():
+    world = World()
+    assert code_of(world.check.take, np.zeros((1, 509), np.uint8)) is Reason.ECHO_INVENTED
+
+
+def test_relay_that_sends_more_than_it_got():
+    world = World(bucket_cells=1000, draw=lambda limit: 0)
+    echoed = world.decrypt(world.send(20))
+    world.check.take(echoed)
+    assert code_of(world.check.take, echoed[:1]) is Reason.ECHO_INVENTED
+
+
+def test_relay_that_echoes_cells_which_are_still_on_their_way():
+    world = World(draw=lambda limit: 3)
+    world.send(2 * BUCKET)
+    assert code_of(world.check.take, np.zeros((BUCKET, 509), np.uint8)) is Reason.ECHO_WRONG
+
+
+def test_wrong_cells_after_the_last_checked_one_fail_the_final_check():
+    world = World(bucket_cells=100, draw=lambda limit: 0)
+    echoed = world.decrypt(world.send(90)).copy()
+    echoed[1:] = 0
+    world.check.take(echoed)
+    assert code_of(world.check.finish) is Reason.ECHO_WRONG
+
+
+def test_nothing_received_passes():
+    world = World()
+    world.check.take(np.empty((0, 509), np.uint8))
+    world.check.finish()
+    assert world.drawn == []
+    assert world.check.received_cells == 0
