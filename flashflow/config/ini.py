@@ -78,9 +78,11 @@ def _parse(path: Path, text: str) -> configparser.ConfigParser:
         reason = f"line {error.lineno}: expected a [section] before the first key"
         raise UsageError(f"{path}: {reason}") from None
     except configparser.DuplicateSectionError as error:
-        raise UsageError(f"{path}: line {error.lineno}: section [{error.section}] stands twice") from None
+        raise UsageError(
+            f"{path}: line {error.lineno}: section [{_shown(error.section)}] stands twice"
+        ) from None
     except configparser.DuplicateOptionError as error:
-        reason = f"line {error.lineno}: [{error.section}] {error.option} stands twice"
+        reason = f"line {error.lineno}: [{_shown(error.section)}] {_shown(error.option)} stands twice"
         raise UsageError(f"{path}: {reason}") from None
     except configparser.ParsingError as error:
         raise UsageError(f"{path}: line {error.errors[0][0]}: expected key = value") from None
@@ -107,11 +109,16 @@ def _refuse_unknown(path: Path, given: configparser.ConfigParser, known: configp
     for section in given.sections():
         if not known.has_section(section):
             names = ", ".join(f"[{name}]" for name in known.sections())
-            raise UsageError(f"{path}: unknown section [{section}] (expected one of {names})")
+            raise UsageError(f"{path}: unknown section [{_shown(section)}] (expected one of {names})")
         for key in given.options(section):
             if not known.has_option(section, key):
                 names = ", ".join(known.options(section))
-                raise UsageError(f"{path}: [{section}] {key}: unknown key (expected one of {names})")
+                raise UsageError(f"{path}: [{section}] {_shown(key)}: unknown key (expected one of {names})")
+
+
+def _shown(name: str) -> str:
+    """A name out of the file, fit for one line."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name[:80])
 
 
 def _value(path: Path, merged: configparser.ConfigParser, section: str, key: str) -> str:
@@ -151,6 +158,12 @@ def _to_path_or_none(value: object, info: ValidationInfo) -> Path | None:
     return _to_path(value, info) if value else None
 
 
+def _to_control(value: object, info: ValidationInfo) -> Path | Address | None:
+    """A path, told by its slash, or an address."""
+    text = str(value)
+    return (_to_path(text, info) if "/" in text else _to_address(text)) if text else None
+
+
 def _to_address(value: object) -> Address:
     try:
         return parse_address(str(value))
@@ -169,5 +182,7 @@ OptionalFilePath = Annotated[Path | None, PlainValidator(_to_path_or_none)]
 """A path, or None where the value is empty."""
 SocketAddress = Annotated[Address, PlainValidator(_to_address)]
 """`host:port` or `[IPv6]:port`."""
+OptionalControl = Annotated[Path | Address | None, PlainValidator(_to_control)]
+"""The path of a control socket, with a slash in it, or `host:port`; None where the value is empty."""
 Lines = Annotated[tuple[str, ...], PlainValidator(_to_lines)]
 """Lines of a multi-line value without blank ones and comments."""

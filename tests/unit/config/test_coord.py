@@ -122,7 +122,9 @@ def test_torrc_lines(tmp_path: Path) -> None:
         ("meas_params", "period", "86401", "expected a multiple of the slot of 60 s, got 86401"),
         ("v3bw", "max_results_age", "-1", "expected seconds, 60 or more, got '-1'"),
         ("v3bw", "interval", "0", "expected seconds, 1 or more, got '0'"),
-        ("directory", "source", "tor", "expected file, got 'tor'"),
+        ("directory", "source", "torch", "expected file or tor, got 'torch'"),
+        ("directory", "control", "9051", "expected host:port, [IPv6]:port, the path of a control socket"),
+        ("directory", "tor_bin", "", "expected the program of a stock tor, got ''"),
         ("directory", "consensus", "", "expected the path of a consensus file, got nothing"),
         ("log", "level", "loud", "expected DEBUG, INFO, WARNING or ERROR, got 'loud'"),
     ],
@@ -160,6 +162,8 @@ def test_a_slot_holds_set_up_warmup_duration_and_drain(tmp_path: Path, duration:
         ("[coord]\nlisten = x\n", "[coord] listen: unknown key (expected one of datadir, keydir, key, "),
         ("[meas]\n", "unknown section [meas] (expected one of [coord], [v3bw], "),
         ("[DEFAULT]\nx = 1\n", "unknown section [DEFAULT]"),
+        ("[a\u2028b]\n", "unknown section [a?b]"),
+        ("[coord]\nk\x1b[7m = 1\n", "[coord] k?[7m: unknown key"),
         ("datadir = x\n", "line 1: expected a [section] before the first key"),
         ("[coord]\ndatadir\n", "line 2: expected key = value"),
         ("[coord]\nkey = a\n\nkey = b\n", "line 4: [coord] key stands twice"),
@@ -171,6 +175,55 @@ def test_a_slot_holds_set_up_warmup_duration_and_drain(tmp_path: Path, duration:
 )
 def test_broken_file(tmp_path: Path, text: str | bytes, expected: str) -> None:
     assert refusal(tmp_path, text).startswith(expected)
+
+
+TOR = "[directory]\nsource = tor\n"
+
+
+def test_a_tor_of_our_own(tmp_path: Path) -> None:
+    config = load(tmp_path, TOR + "torrc_extra_lines =\n  SafeLogging 0\n  # no\n  Log info stdout\n")
+    assert config.starts_directory_tor
+    assert config.consensus is None
+    assert (config.directory_tor_bin, config.directory_control) == ("tor", None)
+    assert config.directory_tor_datadir == tmp_path / "data-coord" / "directory"
+    assert config.directory_torrc_extra_lines == ("SafeLogging 0", "Log info stdout")
+
+
+@pytest.mark.parametrize(
+    ("control", "expected"),
+    [
+        ("127.0.0.1:9051", Address("127.0.0.1", 9051)),
+        ("[::1]:9051", Address("::1", 9051)),
+        ("/run/tor/control", Path("/run/tor/control")),
+    ],
+)
+def test_a_tor_that_runs_already(tmp_path: Path, control: str, expected: object) -> None:
+    config = load(tmp_path, f"{TOR}control = {control}\ntor_datadir = {'x' * 200}\n")
+    assert config.directory_control == expected
+    assert not config.starts_directory_tor
+
+
+def test_the_path_of_a_control_socket_counts_from_the_file(tmp_path: Path) -> None:
+    assert load(tmp_path, f"{TOR}control = tor/control\n").directory_control == tmp_path / "tor" / "control"
+
+
+@pytest.mark.parametrize(
+    ("datadir", "expected"),
+    [
+        (
+            "/" + "x" * 99,
+            "[directory] tor_datadir: expected a path of at most 99 bytes, for the control socket in it",
+        ),
+        (
+            "/" + "ä" * 50,
+            "[directory] tor_datadir: expected a path of at most 99 bytes, for the control socket in it",
+        ),
+        ("/a\x01b", "[directory] tor_datadir: expected a path without control characters"),
+    ],
+)
+def test_a_data_directory_that_tor_cannot_use(tmp_path: Path, datadir: str, expected: str) -> None:
+    assert refusal(tmp_path, f"{TOR}tor_datadir = {datadir}\n").startswith(expected)
+    assert load(tmp_path, f"{TOR}tor_datadir = /{'x' * 98}\n").starts_directory_tor
 
 
 def test_missing_file_and_directory(tmp_path: Path) -> None:
