@@ -5,7 +5,7 @@ Apart from the echo, which neither knows nor uses these counts: they are the tru
 
 import json
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TextIO
 
 from flashflow.model.clock import Now
 from flashflow.model.errors import LocalError
@@ -59,9 +59,13 @@ class CountedStream:
 
 
 class CountsFile:
-    """Appends the counter to a file every 0.1 s; without a path it does nothing. LocalError if it cannot be opened."""
+    """Appends the counter to a file every 0.1 s; without a path it does nothing.
+
+    LocalError if the file cannot be opened or written.
+    """
 
     def __init__(self, path: Path | None, counter: Counter, now: Now) -> None:
+        self._path = path
         self._counter = counter
         self._next_s = now.mono_s
         try:
@@ -78,12 +82,18 @@ class CountsFile:
     def tick(self, now: Now) -> None:
         """Writes a line if it is time. Its time stamp is the moment of writing, so lateness does not matter."""
         if self._file is not None and now.mono_s >= self._next_s:
-            self._file.write(self._counter.line(now))
+            self._write(self._file, now)
             self._next_s += INTERVAL_S * (1 + int((now.mono_s - self._next_s) / INTERVAL_S))
 
     def close(self, now: Now) -> None:
         """Writes the last line."""
         if self._file is not None:
-            self._file.write(self._counter.line(now))
+            self._write(self._file, now)
             self._file.close()
             self._file = None
+
+    def _write(self, file: TextIO, now: Now) -> None:
+        try:
+            file.write(self._counter.line(now))
+        except OSError as exc:
+            raise LocalError(f"counts file {self._path}: {exc.strerror}") from exc

@@ -74,6 +74,7 @@ class RelayServer:
         self._sweep_s = now.mono_s
         self._stopped_by: int | None = None
         self._hung_up = False
+        self._wake_ends: tuple[socket.socket, ...] = ()
         _raise_file_limit()
 
     def make_core(self) -> State:
@@ -105,17 +106,17 @@ class RelayServer:
         )
 
     def listen(self) -> tuple[Address, ...]:
-        """Begins to listen, and says where. LocalError if an address is not to be had."""
+        """Begins to listen and to watch signals, and says where. LocalError if an address is not to be had."""
         for address in self.settings.listen:
             listener = _listening_socket(address)
             self._listeners[listener.fileno()] = listener
             self._epoll.register(listener.fileno(), select.EPOLLIN)
+        self._wake_ends = self._watch_signals()
         names = [listener.getsockname() for listener in self._listeners.values()]
         return tuple(Address(name[0], name[1]) for name in names)
 
     def run(self) -> int | None:
         """Serves until SIGTERM or SIGINT: which it was."""
-        wake = self._watch_signals()
         try:
             while self._stopped_by is None:
                 self._turn(self._wait())
@@ -124,9 +125,6 @@ class RelayServer:
                     self._reread_rate()
         finally:
             self._close_all()
-            signal.set_wakeup_fd(-1)
-            for end in wake:
-                end.close()
         return self._stopped_by
 
     def find(self, number: int) -> Link | None:
@@ -300,6 +298,9 @@ class RelayServer:
         for link in list(self._links.values()):
             self.drop(link, "the relay ends")
         self._counts.close(read_now())
+        signal.set_wakeup_fd(-1)
+        for end in self._wake_ends:
+            end.close()
         self._epoll.close()
 
 

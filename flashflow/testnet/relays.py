@@ -58,7 +58,11 @@ class RelayProcess:
             spec.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
             with self.log.open("ab") as log:
                 self._process = subprocess.Popen(
-                    spec.argv(), stdout=subprocess.PIPE, stderr=log, env=child_environment()
+                    spec.argv(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    env=child_environment(),
                 )
         except OSError as exc:
             raise LocalError(f"relay {spec.nickname}: cannot be started: {exc}") from exc
