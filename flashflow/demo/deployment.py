@@ -59,12 +59,20 @@ class RunningRelay:
 class Deployment:
     """The processes of one demo; as a context manager it ends them all, whatever happens."""
 
-    def __init__(self, plan: Plan, folder: Path, relay_command: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        folder: Path,
+        relay_command: Sequence[str] | None = None,
+        commands: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        """`relay_command` starts the relays instead of `flashflow relay`, `commands` those of these nicknames."""
         self.plan = plan
         self.folder = folder
         self.relays: list[RunningRelay] = []
         self.children: list[Child] = []
-        self._relay_command = tuple(relay_command or own_command("relay"))
+        self._relay_command = relay_command or own_command("relay")
+        self._commands = commands or {}
         self._logs = folder / "logs"
         self._known: dict[Fingerprint, RelayInfo] = {}
         self._access: Access | None = None
@@ -165,7 +173,7 @@ class Deployment:
             name,
             (Address(self.plan.host, 0),),
             (*_words(options), *flags),
-            self._relay_command,
+            tuple(self._commands.get(name, self._relay_command)),
         )
         return self._child(name, spec.argv())
 

@@ -1,6 +1,6 @@
 """A real small deployment for integration tests: reference relays, a coordinator, two measurers, all processes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,15 +15,15 @@ def deployment(
     duration_s: int = 3,
     host: str = "127.0.0.1",
     background_percent: float = 0.0,
-    relay_command: Sequence[str] | None = None,
+    commands: Mapping[str, Sequence[str]] | None = None,
 ) -> Iterator[Deployment]:
     """Start it in `folder`, wait until a measurement can begin, end every process afterwards.
 
-    The logs are in FOLDER/logs; `.ctrl()` connects to the coordinator, `.relays`, `.child(name)` and `.children` give
+    `commands` gives relays (`relay1`, `relay2` …) that are not `flashflow relay`. The logs are in FOLDER/logs; `.ctrl()` connects to the coordinator, `.relays`, `.child(name)` and `.children` give
     what runs.
     """
     plan = Plan(tuple(rates_mbps), duration_s, background_percent, host)
-    with Deployment(plan, folder, relay_command) as running:
+    with Deployment(plan, folder, commands=commands) as running:
         try:
             running.start()
         except Exception as error:
