@@ -79,7 +79,7 @@ class Client:
 class Net:
     """A coordinator's session server and what belongs to it."""
 
-    def __init__(self, keys: Keyring) -> None:
+    def __init__(self, keys: Keyring, limits: SessionLimits = QUICK) -> None:
         self.keys = keys
         self.told = Told()
         self.undelivered: list[tuple[str, Any]] = []
@@ -92,7 +92,7 @@ class Net:
             on_event=self.told,
             on_undelivered=lambda name, notice: self.undelivered.append((name, notice)),
             resume_s=RESUME_S,
-            limits=QUICK,
+            limits=limits,
         )
 
     def client(self, name: str, cert: Path | None = None) -> Client:
@@ -112,9 +112,9 @@ class Net:
 
 
 @asynccontextmanager
-async def running(keys: Keyring, host: str) -> AsyncIterator[Net]:
+async def running(keys: Keyring, host: str, limits: SessionLimits = QUICK) -> AsyncIterator[Net]:
     """A server on `host`; in the end nothing may have reached the loop's exception handler."""
-    net = Net(keys)
+    net = Net(keys, limits)
     asyncio.get_running_loop().set_exception_handler(lambda _, context: net.complaints.append(context))
     net.addr = await net.server.start(Address(host, 0))
     try:
