@@ -12,8 +12,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-pytestmark = pytest.mark.timeout(400)
-
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -38,6 +36,8 @@ def test_the_wheel_holds_the_three_packages_and_their_data(wheel: Path) -> None:
     assert not [name for name in names if name.endswith(".pyc")]
 
 
+@pytest.mark.net  # it fills an environment from the package index, which takes a minute
+@pytest.mark.timeout(400)
 def test_an_installation_from_the_wheel_runs_the_demo(wheel: Path, tmp_path: Path) -> None:
     """Dependencies come from the same lock that make uses."""
     python = tmp_path / "env" / "bin" / "python"
