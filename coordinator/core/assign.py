@@ -1,5 +1,6 @@
 """Starts what fits: one pass over the queue, giving each measurement its measurers, rates and circuits."""
 
+from base64 import b64encode
 from math import ceil
 
 from coordinator.core import effects as do
@@ -7,10 +8,11 @@ from coordinator.core.effects import Effect
 from coordinator.core.finish import tell_watchers
 from coordinator.core.measurement import Measurement, Share
 from coordinator.core.state import Measurer, Request, State
-from flashflow.model.circuits import echo_circuits
+from flashflow.model.circuits import echo_circuits, loop_circuits
 from flashflow.model.clock import Now
 from flashflow.model.relay import RelayInfo
 from flashflow.torctl import commands
+from flashflow.wire import messages as wire
 
 ASSUMED_ROUND_TRIP_S = 0.1
 """For the number of circuits only; windows follow the round trip that is seen."""
@@ -20,8 +22,10 @@ LAUNCH_TIMEOUT_S = 5.0
 def start_what_fits(state: State, now: Now) -> list[Effect]:
     """Start waiting measurements in order, until one has to wait for capacity."""
     effects: list[Effect] = []
-    while state.queue and state.tor_up and not state.draining:
+    while state.queue and not state.draining:
         request = state.queue[0]
+        if request.mode == "echo" and not state.tor_up:
+            break
         if any(meas.relay.fingerprint == request.fingerprint for meas in state.measurements.values()):
             break
         rates = allocate(state, request)
@@ -59,21 +63,51 @@ def _wanted_bytes(state: State, request: Request, capacity: int) -> int:
 
 def _start(state: State, request: Request, rates: dict[str, int], now: Now) -> list[Effect]:
     relay = state.relays[request.fingerprint]
-    shares = {name: _share(state, state.team[name], rate, len(rates)) for name, rate in rates.items()}
-    meas = Measurement(request.meas_id, relay, "echo", now, shares, watchers=request.watchers)
-    meas.set_deadline(now, state.params)
+    shares = {
+        name: _share(state, state.team[name], request.mode, rate, len(rates)) for name, rate in rates.items()
+    }
+    meas = Measurement(request.meas_id, relay, request.mode, now, shares, watchers=request.watchers)
     state.measurements[meas.meas_id] = meas
-    effect_id = state.new_id()
-    state.tor_commands[effect_id] = (meas.meas_id, "launch")
+    first = _launch(state, meas) if meas.mode == "echo" else connect_all(state, meas)
+    meas.set_deadline(now, state.params)
     return [
-        do.info(f"measurement {meas.meas_id} of {relay.nickname} {relay.fingerprint} begins"),
+        do.info(f"measurement {meas.meas_id} of {relay.nickname} {relay.fingerprint} begins ({meas.mode})"),
         *tell_watchers(meas, {"event": "phase", "meas_id": meas.meas_id, "phase": meas.phase.value}),
-        do.SendTorCommand(effect_id, _launch_line(state, meas, relay), LAUNCH_TIMEOUT_S),
+        *first,
     ]
 
 
-def _share(state: State, measurer: Measurer, rate_bytes: int, team_size: int) -> Share:
-    n_circs = echo_circuits(rate_bytes, ASSUMED_ROUND_TRIP_S, team_size)
+def _launch(state: State, meas: Measurement) -> list[Effect]:
+    effect_id = state.new_id()
+    state.tor_commands[effect_id] = (meas.meas_id, "launch")
+    return [do.SendTorCommand(effect_id, _launch_line(state, meas, meas.relay), LAUNCH_TIMEOUT_S)]
+
+
+def connect_all(state: State, meas: Measurement) -> list[Effect]:
+    """Ask each measurer of the measurement to build its circuits."""
+    return [do.SendToMeasurer(name, _connect(state, meas, name)) for name in meas.shares]
+
+
+def _connect(state: State, meas: Measurement, name: str) -> wire.ConnectToRelay:
+    share, relay = meas.shares[name], meas.relay
+    return wire.ConnectToRelay(
+        meas_id=meas.meas_id,
+        fp=relay.fingerprint,
+        n_circs=share.n_circs,
+        dur_s=state.params.duration_s,
+        warmup_s=state.params.warmup_s,
+        rate_bytes=share.allocated_bytes,
+        mode=meas.mode,
+        relay_addr=str(relay.address),
+        ed25519=b64encode(relay.ed25519 or b"").decode(),
+        ntor=b64encode(relay.ntor_key or b"").decode(),
+        token=share.token.hex(),
+    )
+
+
+def _share(state: State, measurer: Measurer, mode: str, rate_bytes: int, team_size: int) -> Share:
+    circuits = echo_circuits if mode == "echo" else loop_circuits
+    n_circs = circuits(rate_bytes, ASSUMED_ROUND_TRIP_S, team_size)
     return Share(measurer.name, measurer.host, rate_bytes, n_circs, state.draw.take("token", 16))
 
 

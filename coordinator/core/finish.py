@@ -155,7 +155,7 @@ def _stop_parts(state: State, meas: Measurement) -> list[Effect]:
         for share in meas.unfinished
         if len(share.reports) < state.params.duration_s and state.team[share.name].connected
     ]
-    if not state.tor_up or meas.relay_ended:
+    if meas.mode == "loop" or not state.tor_up or meas.relay_ended:
         return stops
     effect_id = state.new_id()
     state.tor_commands[effect_id] = (meas.meas_id, "stop")

@@ -10,7 +10,7 @@ from enum import Enum
 
 from coordinator.core.params import Params
 from flashflow.model.clock import Now
-from flashflow.model.ids import MeasId
+from flashflow.model.ids import MeasId, Mode
 from flashflow.model.relay import RelayInfo
 from flashflow.model.reports import SecondReport
 from flashflow.model.results import Failure, MeasurementRecord
@@ -49,6 +49,7 @@ TRANSITIONS: dict[tuple[Phase, Trigger], Phase] = {
     (Phase.PARAMS, Trigger.ACCEPTED): Phase.CONNECTING,
     (Phase.PARAMS, Trigger.FAILED): Phase.SAVING,
     (Phase.CONNECTING, Trigger.ALL_CONNECTED): Phase.STARTING,
+    (Phase.CONNECTING, Trigger.BEGUN): Phase.ACTIVE,  # loop: the relay need not be told
     (Phase.CONNECTING, Trigger.FAILED): Phase.SAVING,
     (Phase.STARTING, Trigger.BEGUN): Phase.ACTIVE,
     (Phase.STARTING, Trigger.FAILED): Phase.SAVING,
@@ -119,8 +120,8 @@ class Measurement:
     """1..2^32-1, unique among those in work."""
     relay: RelayInfo
     """The relay as it was known when this began."""
-    mode: str
-    """`echo`."""
+    mode: Mode
+    """`echo` (begins with LAUNCHING) or `loop` (no coordinator's circuit: begins with CONNECTING)."""
     begun: Now
     """When it began."""
     shares: dict[str, Share]
@@ -156,6 +157,10 @@ class Measurement:
         """Change the phase. Raises KeyError for a pair that is not in the table: a bug."""
         self.phase = TRANSITIONS[self.phase, trigger]
         self.set_deadline(now, params)
+
+    def __post_init__(self) -> None:
+        if self.mode == "loop":
+            self.phase = Phase.CONNECTING
 
     def set_deadline(self, now: Now, params: Params) -> None:
         """The deadline of the phase that begins now."""

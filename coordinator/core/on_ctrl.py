@@ -75,8 +75,6 @@ def refusal(state: State, relay: RelayInfo) -> str | None:
     rule = state.rules.get(relay.fingerprint)
     if rule is None or not rule.allow:
         return f"the relay filter does not allow {relay.nickname} {relay.fingerprint}"
-    if rule.mode != "echo":
-        return f"mode {rule.mode} of {relay.nickname} {relay.fingerprint} is not supported by this version"
     if not relay.measurable:
         return f"no descriptor with the keys of {relay.nickname} {relay.fingerprint} is known"
     return None
@@ -96,19 +94,23 @@ def _measure(state: State, conn: int, args: list[str], now: Now) -> Answer:
     relay = state.find_relay(args[0])
     if relay is None:
         return f"no such relay (or no unique one): {args[0][:60]!r}"
-    problem = refusal(state, relay) or _not_now(state)
+    problem = refusal(state, relay) or _not_now(state, relay)
     if problem:
         return problem
-    request = Request(
-        state.new_meas_id(), relay.fingerprint, scheduled=False, watchers=[conn] * len(args[1:])
-    )
+    request = new_request(state, relay, scheduled=False)
+    request.watchers += [conn] * len(args[1:])
     state.queue.append(request)
     data = {"meas_id": request.meas_id, "fingerprint": relay.fingerprint, "nickname": relay.nickname}
     return [do.SendToCtrl(conn, "OK", data)]
 
 
-def _not_now(state: State) -> str | None:
-    if not state.tor_up:
+def new_request(state: State, relay: RelayInfo, *, scheduled: bool) -> Request:
+    """A measurement of a relay that refusal() does not refuse."""
+    return Request(state.new_meas_id(), relay.fingerprint, state.rules[relay.fingerprint].mode, scheduled)
+
+
+def _not_now(state: State, relay: RelayInfo) -> str | None:
+    if state.rules[relay.fingerprint].mode == "echo" and not state.tor_up:
         return "the coordinator's Tor client is not ready yet"
     if not state.connected_team():
         return "no measurer is connected"

@@ -7,8 +7,8 @@ from coordinator.core.effects import Effect
 from coordinator.core.events import RelaysFailed, RelaysLoaded, Started, StopRequested
 from coordinator.core.finish import complete, drop_request, fail, give_up_saving, save_again
 from coordinator.core.measurement import Measurement, Phase
-from coordinator.core.on_ctrl import refusal
-from coordinator.core.state import Period, Request, State
+from coordinator.core.on_ctrl import new_request, refusal
+from coordinator.core.state import Period, State
 from flashflow.model.clock import Now, TimerFired
 from flashflow.model.errors import ErrorKind
 from flashflow.model.ids import Fingerprint
@@ -110,11 +110,16 @@ def begin_of_slot(state: State, now: Now) -> list[Effect]:
     effects = begin_of_period(state, now)
     state.next_slot_utc_s = _next_slot(state, now.utc_s)
     assert state.period is not None
-    due = [fp for fp in _to_measure(state) if fp not in set(state.period.taken)]
-    if not due or not state.tor_up or not state.connected_team() or state.queue:
+    taken = set(state.period.taken)
+    due = [
+        fp
+        for fp in _to_measure(state)
+        if fp not in taken and (state.tor_up or state.rules[fp].mode == "loop")
+    ]
+    if not due or not state.connected_team() or state.queue:
         return effects
     relay = state.relays[due[0]]
-    state.queue.append(Request(state.new_meas_id(), relay.fingerprint, scheduled=True))
+    state.queue.append(new_request(state, relay, scheduled=True))
     state.period.taken.append(relay.fingerprint)
     return [*effects, do.SavePeriod(state.period.start_utc_s, tuple(state.period.taken))]
 

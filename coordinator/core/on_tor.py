@@ -1,10 +1,10 @@
 """What the Tor client says: replies to commands, CIRC and FF_MEAS events, its coming and going."""
 
-from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
 from coordinator.core import effects as do
+from coordinator.core.assign import connect_all
 from coordinator.core.effects import Effect
 from coordinator.core.events import TorCameUp, TorReplied, TorWasLost
 from coordinator.core.finish import complete, fail, move_on
@@ -36,12 +36,12 @@ def on_up(state: State, event: TorCameUp, now: Now) -> list[Effect]:
 
 
 def on_lost(state: State, event: TorWasLost, now: Now) -> list[Effect]:
-    """Every running measurement needs it, so all of them have failed; the output starts it again."""
+    """Every measurement in echo mode needs it and has failed; the output starts it again."""
     state.tor_up = False
     state.tor_commands.clear()
     failure = Failure(ErrorKind.LOCAL, f"the coordinator's Tor client was lost: {event.reason}")
     effects: list[Effect] = [do.warn(f"the Tor client was lost: {event.reason}")]
-    for meas in list(state.measurements.values()):
+    for meas in [meas for meas in state.measurements.values() if meas.mode == "echo"]:
         effects += fail(state, meas, failure, now)
     return effects
 
@@ -77,13 +77,19 @@ def _begun(state: State, meas: Measurement, event: TorReplied, now: Now) -> list
         return fail(
             state, meas, Failure(ErrorKind.LOCAL, f"the Tor client would not start: {event.text}"), now
         )
+    return _go(state, meas, now)
+
+
+def _go(state: State, meas: Measurement, now: Now) -> list[Effect]:
     meas.started = now
     gos = [do.SendToMeasurer(name, wire.Go(meas_id=meas.meas_id)) for name in meas.shares]
     return [*move_on(state, meas, Trigger.BEGUN, now), *gos]
 
 
 def begin(state: State, meas: Measurement, now: Now) -> list[Effect]:
-    """All measurers are connected: the Tor client hears first that the active phase begins (FF-119)."""
+    """All measurers are connected. In echo mode the Tor client hears first that the active phase begins (FF-119)."""
+    if meas.mode == "loop":
+        return _go(state, meas, now)
     effect_id = state.new_id()
     state.tor_commands[effect_id] = (meas.meas_id, "begin")
     dur_s = state.params.warmup_s + state.params.duration_s
@@ -124,25 +130,7 @@ def _on_params_ok(state: State, meas: Measurement, event: tor.ParamsOk, now: Now
     if not event.accepted:
         kind, text = describe(event.reason)
         return fail(state, meas, Failure(kind, f"the relay refused: {text}"), now)
-    asks = [do.SendToMeasurer(name, _connect(state, meas, name)) for name in meas.shares]
-    return [*move_on(state, meas, Trigger.ACCEPTED, now), *asks]
-
-
-def _connect(state: State, meas: Measurement, name: str) -> wire.ConnectToRelay:
-    share, relay = meas.shares[name], meas.relay
-    return wire.ConnectToRelay(
-        meas_id=meas.meas_id,
-        fp=relay.fingerprint,
-        n_circs=share.n_circs,
-        dur_s=state.params.duration_s,
-        warmup_s=state.params.warmup_s,
-        rate_bytes=share.allocated_bytes,
-        mode="echo",
-        relay_addr=str(relay.address),
-        ed25519=b64encode(relay.ed25519 or b"").decode(),
-        ntor=b64encode(relay.ntor_key or b"").decode(),
-        token=share.token.hex(),
-    )
+    return [*move_on(state, meas, Trigger.ACCEPTED, now), *connect_all(state, meas)]
 
 
 def _on_background(state: State, meas: Measurement, event: tor.BwReport, now: Now) -> list[Effect]:

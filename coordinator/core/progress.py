@@ -8,11 +8,11 @@ from coordinator.core.state import State
 
 
 def has_all_reports(state: State, meas: Measurement) -> bool:
-    """Whether every measurer that goes on has given its last report, and the relay too (or has ended)."""
+    """Whether every measurer that goes on has given its last report, and in echo mode the relay (or it has ended)."""
     last = state.params.duration_s
     if any(last not in share.reports for share in meas.unfinished):
         return False
-    return last in meas.background or meas.relay_ended
+    return last in meas.background or meas.relay_ended or meas.mode == "loop"
 
 
 def show_seconds(state: State, meas: Measurement) -> list[Effect]:
@@ -38,5 +38,5 @@ def show_seconds(state: State, meas: Measurement) -> list[Effect]:
 
 
 def _is_known(meas: Measurement, second: int) -> bool:
-    told = second in meas.background or meas.relay_ended
+    told = second in meas.background or meas.relay_ended or meas.mode == "loop"
     return told and all(second in share.reports for share in meas.shares.values())

@@ -7,7 +7,7 @@ from coordinator.core.draw import Draw
 from coordinator.core.measurement import RUNNING, Measurement
 from coordinator.core.params import Params
 from flashflow.directory.filter import Rule
-from flashflow.model.ids import Fingerprint, MeasId
+from flashflow.model.ids import Fingerprint, MeasId, Mode
 from flashflow.model.relay import RelayInfo
 from flashflow.store.latest import LatestResult
 
@@ -36,6 +36,8 @@ class Request:
     """Drawn already, so that a controller can name it."""
     fingerprint: Fingerprint
     """The relay."""
+    mode: Mode
+    """As the relay filter says."""
     scheduled: bool
     """By the slot timer; else a controller asked."""
     watchers: list[int] = field(default_factory=list)

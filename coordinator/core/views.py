@@ -23,6 +23,7 @@ def result_view(record: MeasurementRecord) -> dict[str, Any]:
         "duration_s": record.duration_s,
         "outcome": "failed" if record.result_bytes is None else "ok",
         "result_bytes": record.result_bytes,
+        "background": "unknown" if record.mode == "loop" else "reported",
         "background_bytes": record.background_bytes,
         "allocated_bytes": record.allocated_bytes,
         "accepted": record.accepted,

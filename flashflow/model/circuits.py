@@ -13,6 +13,9 @@ CIRCUIT_CELLS = 800
 """Most cells outstanding on a circuit: 0.8 of the live network's circ_max_cell_queue_size_out of 1000."""
 ECHO_SOCKETS_TEAM = 160
 """Most sockets that a whole team opens to one relay in echo mode (proposal 316, s = 160)."""
+LOOP_CIRCUITS_MEASURER = 20
+"""Most circuits, each its own connection, that one measurer builds to a relay in loop mode: they fit into the live
+network's bursts of 40 connections and 60 circuits (2024) with room for as many again."""
 MIN_WINDOW_CELLS = 8
 """Below this many outstanding cells a circuit only adds overhead: fewer circuits before smaller windows."""
 
@@ -59,3 +62,9 @@ def echo_circuits(rate_bytes: float, round_trip_s: float, team_size: int) -> int
     """Circuits that one of `team_size` measurers opens in echo mode for its share `rate_bytes` of the rate."""
     limits = CircuitLimits(max_circuits=max(1, ECHO_SOCKETS_TEAM // team_size), min_circuits=4)
     return plan_circuits(rate_bytes, round_trip_s, limits).n_circs
+
+
+def loop_circuits(rate_bytes: float, round_trip_s: float, team_size: int) -> int:
+    """Circuits that a measurer builds in loop mode for its share `rate_bytes`; the relay reads each cell twice."""
+    limits = CircuitLimits(max_circuits=LOOP_CIRCUITS_MEASURER, min_circuits=4)
+    return plan_circuits(rate_bytes / 2, round_trip_s, limits).n_circs

@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from typing import NamedTuple, NewType
+from typing import Literal, NamedTuple, NewType
 
 from flashflow.model.errors import UsageError
 
@@ -11,6 +11,9 @@ Fingerprint = NewType("Fingerprint", str)
 
 MeasId = NewType("MeasId", int)
 """A measurement's id, 1..2^32-1, unique among those in work."""
+
+Mode = Literal["echo", "loop"]
+"""How a relay is measured: with its help (proposal 316), or as it is, by circuits that lead through it."""
 
 _FINGERPRINT = re.compile(r"\$?([0-9A-Fa-f]{40})")
 

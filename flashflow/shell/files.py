@@ -9,9 +9,10 @@ from flashflow.model.errors import LocalError
 
 
 def make_private_dir(path: Path) -> None:
-    """Create `path` and its parents, mode 0700. Raises LocalError."""
+    """Create `path` and those of its parents that are missing, mode 0700. Raises LocalError."""
     try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in reversed([path, *path.parents]):
+            folder.mkdir(exist_ok=True, mode=0o700)
     except OSError as error:
         raise LocalError(f"cannot create the directory {path}: {error.strerror}") from error
 
