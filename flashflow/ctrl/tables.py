@@ -70,8 +70,13 @@ def utc_text(utc_s: float | None) -> str:
 def _drawn(table: Table) -> RichTable:
     drawn = RichTable(box=None, pad_edge=False, header_style="bold")
     for name in table.columns:
-        right = name.endswith(">")
-        drawn.add_column(Text(name.rstrip(">")), justify="right" if right else "left", overflow="fold")
+        heading = name.rstrip(">")
+        drawn.add_column(
+            Text(heading),
+            justify="right" if name.endswith(">") else "left",
+            overflow="fold",
+            min_width=max(map(len, heading.split())),
+        )
     for row in table.rows:
         drawn.add_row(*(Text(printable(cell)) for cell in row))
     return drawn

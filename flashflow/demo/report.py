@@ -106,26 +106,24 @@ def document(rows: Sequence[Row], plan: Plan, v3bw: str, elapsed_s: float) -> di
 
 
 def table(rows: Sequence[Row], plan: Plan) -> Table:
-    """The table at the end; with background traffic it shows what the clamp predicts."""
-    columns = [
-        "relay",
-        "mode",
-        "configured>",
-        "allocated>",
-        "relay counted>",
-        "measured>",
-        "background>",
-        "error>",
-    ]
+    """The table at the end, 80 columns wide; with background traffic it shows what the clamp predicts."""
+    columns = [*_RATES, "error>"]
+    lines = [[row.nickname, *_rates(row), f"{row.error_pct:+.2f} %"] for row in rows]
     if plan.background_percent:
         columns.append("clamp predicts>")
-    lines = [
-        _cells(row) + ([f"{clamp_mbps(row, plan):.1f}"] if plan.background_percent else []) for row in rows
-    ]
-    return Table((*columns, "note"), [[*cells, _note(row)] for cells, row in zip(lines, rows, strict=True)])
+        for row, line in zip(rows, lines, strict=True):
+            line.append(f"{clamp_mbps(row, plan):.1f}")
+    if any(row.machine_limited for row in rows):
+        columns.append("note")
+        for row, line in zip(rows, lines, strict=True):
+            line.append("machine-limited" if row.machine_limited else "")
+    return Table(tuple(columns), lines)
 
 
-def _cells(row: Row) -> list[str]:
+_RATES = ("Mbit/s", "configured>", "allocated>", "relay counted>", "measured>", "background>")
+
+
+def _rates(row: Row) -> list[str]:
     rates = (
         row.configured_mbps,
         row.allocated_mbps,
@@ -133,8 +131,4 @@ def _cells(row: Row) -> list[str]:
         row.measured_mbps,
         row.background_mbps,
     )
-    return [row.nickname, row.mode, *(f"{rate:.1f}" for rate in rates), f"{row.error_pct:+.2f} %"]
-
-
-def _note(row: Row) -> str:
-    return "limited by this machine" if row.machine_limited else ""
+    return [f"{rate:.1f}" for rate in rates]

@@ -98,8 +98,14 @@ def test_with_too_much_background_the_yardstick_is_the_clamp() -> None:
 
 
 def test_the_table_shows_the_prediction_where_there_is_background() -> None:
-    plain = table([row(80, 100)], PLAN)
-    assert "clamp predicts>" not in plain.columns
+    plain = table([row(100, 100)], PLAN)
+    assert plain.rows == [["relay1", "100.0", "1200.0", "100.0", "100.0", "0.0", "+0.00 %"]]
     heavy = table([row(80, 100, background=20)], with_background(40))
-    assert heavy.rows[0][heavy.columns.index("clamp predicts>")] == "80.0"
-    assert all(len(r) == len(t.columns) for t in (plain, heavy) for r in t.rows)
+    assert heavy.columns[-1] == "clamp predicts>"
+    assert heavy.rows[0][-1] == "80.0"
+
+
+def test_the_table_notes_what_the_machine_limited() -> None:
+    made = table([row(100, 100), row(50, 50)], PLAN)
+    assert [line[-1] for line in made.rows] == ["", "machine-limited"]
+    assert all(len(line) == len(made.columns) for line in made.rows)
