@@ -113,11 +113,17 @@ def table(rows: Sequence[Row], plan: Plan) -> Table:
         columns.append("clamp predicts>")
         for row, line in zip(rows, lines, strict=True):
             line.append(f"{clamp_mbps(row, plan):.1f}")
-    if any(row.machine_limited for row in rows):
-        columns.append("note")
-        for row, line in zip(rows, lines, strict=True):
-            line.append("machine-limited" if row.machine_limited else "")
     return Table(tuple(columns), lines)
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """What is to be said about relays beside the table, a line each."""
+    share = f"{100 * MACHINE_LIMITED_SHARE:g} %"
+    return [
+        f"{row.nickname}: this machine is the limit; the relay itself counted less than {share} of {row.configured_mbps:g}"
+        for row in rows
+        if row.machine_limited
+    ]
 
 
 _RATES = ("Mbit/s", "configured>", "allocated>", "relay counted>", "measured>", "background>")

@@ -20,7 +20,7 @@ from flashflow.ctrl.tables import print_table
 from flashflow.demo.child import Child, ChildFailedError
 from flashflow.demo.deployment import WARMUP_S, Deployment, RunningRelay
 from flashflow.demo.plan import MEASURERS, Plan
-from flashflow.demo.report import Row, complaints, document, make_row, table
+from flashflow.demo.report import Row, complaints, document, make_row, notes, table
 from flashflow.model.errors import FlashFlowError, LocalError, NetworkError, UsageError
 from flashflow.testnet.counts import median_read_mbps
 
@@ -60,7 +60,7 @@ def run_demo(plan: Plan, out: Path, console: Console, relay_command: Sequence[st
     content = document(rows, plan, str(out / "v3bw"), time.monotonic() - started_s)
     _replace(out / "demo.json", (json.dumps(content, indent=2) + "\n").encode())
     print_table(table(rows, plan), console)
-    for line in found:
+    for line in [*notes(rows), *found]:
         console.out(line, highlight=False)
     _end_folder(work, console, keep=bool(found))
     return Outcome(content, found)

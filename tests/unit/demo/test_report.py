@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from flashflow.demo.plan import Plan
-from flashflow.demo.report import Row, clamp_mbps, complaints, document, make_row, table
+from flashflow.demo.report import Row, clamp_mbps, complaints, document, make_row, notes, table
 
 PLAN = Plan((100.0,), 10, 0.0, "127.0.0.1")
 
@@ -105,7 +105,6 @@ def test_the_table_shows_the_prediction_where_there_is_background() -> None:
     assert heavy.rows[0][-1] == "80.0"
 
 
-def test_the_table_notes_what_the_machine_limited() -> None:
-    made = table([row(100, 100), row(50, 50)], PLAN)
-    assert [line[-1] for line in made.rows] == ["", "machine-limited"]
-    assert all(len(line) == len(made.columns) for line in made.rows)
+def test_what_the_machine_limited_is_told() -> None:
+    (line,) = notes([row(100, 100), row(50, 50)])
+    assert line == "relay1: this machine is the limit; the relay itself counted less than 90 % of 100"
