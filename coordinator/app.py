@@ -12,7 +12,7 @@ from coordinator.core import events as ev
 from coordinator.core.handle import Coordinator
 from coordinator.core.params import Params
 from coordinator.inputs.ctrl_server import CtrlServer, make_cookie
-from coordinator.outputs.relays import read_relays
+from coordinator.outputs.relays import relay_source
 from coordinator.outputs.store_thread import PERIOD_KEY, StoreThread
 from coordinator.outputs.tor_client import TorClient
 from flashflow import __version__
@@ -64,6 +64,7 @@ class CoordinatorService:
         )
         self._thread = StoreThread(store, config.v3bw, config.max_results_age_s, __version__, self._post)
         self._tor = TorClient(tor_command(config), config.tor_datadir / "control", self._tasks, self._post)
+        self._relays = relay_source(config, self._tasks, self._post)
         self._loop = Loop(self._core, self._outputs())
 
     async def run(self) -> int:
@@ -76,6 +77,7 @@ class CoordinatorService:
             controllers = await self._ctrl.start(self._config.ctrl_addr)
             self._post(started)
             self._tasks.start("tor client", self._tor.run())
+            self._tasks.start("directory", self._relays.run())
             print(f"ready measurers={measurers} ctrl={controllers}", flush=True)
             await self._loop.run()
         finally:
@@ -121,15 +123,10 @@ class CoordinatorService:
             do.SavePeriod: self._thread.save_period,
             do.ReadResults: self._thread.read_results,
             do.WriteV3bw: self._thread.write_v3bw,
-            do.LoadRelays: lambda effect: self._tasks.start("load relays", self._load_relays()),
+            do.LoadRelays: lambda effect: self._relays.load(),
             do.Log: lambda effect: log.log(effect.level, "%s", effect.text),
             do.StopService: lambda effect: self._loop.stop(),
         }
-
-    async def _load_relays(self) -> None:
-        config = self._config
-        assert config.consensus is not None  # load_coord refuses a file without one
-        self._post(await read_relays(config.consensus, config.descriptors, config.relay_filter))
 
     def _on_session(self, event: object) -> None:
         match event:
@@ -171,6 +168,8 @@ def prepare(config: CoordConfig) -> Store:
     """Directories, the lock of the data directory, the store. Raises LocalError."""
     for path in (config.datadir, config.keydir, config.resultsdir, config.tor_datadir):
         make_private_dir(path)
+    if config.starts_directory_tor:
+        make_private_dir(config.directory_tor_datadir)
     _LOCKS.append(lock_datadir(config.datadir, "coordinator"))
     return Store.open(Path(config.database))
 

@@ -1,5 +1,6 @@
 """`flashflow config check FILE`: reads a configuration as the service would, and says what it found in one line."""
 
+import shutil
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -86,8 +87,17 @@ def _warn(warnings: list[str]) -> None:
 
 
 def _missing_coord(config: CoordConfig) -> list[str]:
-    files = {"[coord] key": config.key, "[directory] consensus": config.consensus}
-    return _missing({**files, "[directory] descriptors": config.descriptors})
+    key: dict[str, Path | None] = {"[coord] key": config.key}
+    if config.directory_source == "file":
+        consensus = {"[directory] consensus": config.consensus, "[directory] descriptors": config.descriptors}
+        return _missing({**key, **consensus})
+    return _missing(key) + _missing_tor(config)
+
+
+def _missing_tor(config: CoordConfig) -> list[str]:
+    if not config.starts_directory_tor or shutil.which(config.directory_tor_bin):
+        return []
+    return [f"[directory] tor_bin: no such program: {config.directory_tor_bin}"]
 
 
 def _missing_measurer(config: MeasurerConfig) -> list[str]:

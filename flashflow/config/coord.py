@@ -1,6 +1,7 @@
 """The coordinator's settings."""
 
 import logging
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +10,7 @@ from pydantic import BeforeValidator
 from flashflow.config.ini import (
     FilePath,
     Lines,
+    OptionalControl,
     OptionalFilePath,
     Settings,
     SocketAddress,
@@ -18,6 +20,8 @@ from flashflow.config.ini import (
 )
 from flashflow.model.timing import DRAIN_S, SETUP_S
 
+MAX_TOR_DATADIR_BYTES = 99
+"""The longest data directory of a tor: its control socket has 8 bytes more, and Unix sockets 107 at most."""
 COOKIE_NAME = "control_auth_cookie"
 """The file in the data directory that a controller must know."""
 
@@ -52,6 +56,10 @@ bucket_cells = 125
 source = file
 consensus =
 descriptors =
+control =
+tor_bin = tor
+tor_datadir = ${coord:datadir}/directory
+torrc_extra_lines =
 refresh = 3600
 
 [relay_filter]
@@ -119,14 +127,24 @@ class CoordConfig(Settings):
     bucket_cells: int = setting("meas_params.bucket_cells", "cells, 1 to 100000", ge=1, le=100_000)
     """One cell of so many is checked."""
 
-    directory_source: Literal["file"] = setting("directory.source", "file")
+    directory_source: Literal["file", "tor"] = setting("directory.source", "file or tor")
     """Where relays are known from."""
     consensus: OptionalFilePath = setting("directory.consensus", "the path of a consensus file")
-    """The consensus, plain or compressed; load_coord refuses a file without one."""
+    """The consensus, plain or compressed; load_coord refuses source = file without one."""
     descriptors: OptionalFilePath = setting("directory.descriptors", "a path, or nothing")
     """The relays' server descriptors; without one no relay's keys are known."""
+    directory_control: OptionalControl = setting(
+        "directory.control", "host:port, [IPv6]:port, the path of a control socket (with a slash), or nothing"
+    )
+    """The control port of a tor that runs already; None to run one."""
+    directory_tor_bin: str = setting("directory.tor_bin", "the program of a stock tor", min_length=1)
+    """The tor that the coordinator runs."""
+    directory_tor_datadir: FilePath = setting("directory.tor_datadir", "a path")
+    """Its data directory."""
+    directory_torrc_extra_lines: Lines = setting("directory.torrc_extra_lines", "lines of a torrc")
+    """Added to its torrc."""
     refresh_s: int = setting("directory.refresh", "seconds, 1 or more", ge=1)
-    """Seconds until the consensus is read again."""
+    """Seconds until the relays are read again, whatever happens."""
 
     relay_filter: FilePath = setting("relay_filter.file", "a path")
     """Which relays are measured, and how."""
@@ -149,6 +167,11 @@ class CoordConfig(Settings):
         return self.datadir / COOKIE_NAME
 
     @property
+    def starts_directory_tor(self) -> bool:
+        """Whether the coordinator runs a stock tor of its own to know relays from."""
+        return self.directory_source == "tor" and self.directory_control is None
+
+    @property
     def allocation_factor(self) -> float:
         """f of the paper: a relay gets f times its estimate."""
         return self.multiplier * (1 + self.epsilon2) / (1 - self.epsilon1)
@@ -169,6 +192,17 @@ def load_coord(path: Path) -> CoordConfig:
     if config.period_s % config.slot_s:
         expected = f"a multiple of the slot of {config.slot_s} s"
         raise value_error(path, "meas_params.period", expected, config.period_s)
-    if config.consensus is None:
+    if config.directory_source == "file" and config.consensus is None:
         raise value_error(path, "directory.consensus", "the path of a consensus file", "nothing")
+    if config.starts_directory_tor:
+        _check_tor_datadir(path, config.directory_tor_datadir)
     return config
+
+
+def _check_tor_datadir(path: Path, datadir: Path) -> None:
+    text = str(datadir)
+    if len(os.fsencode(text)) > MAX_TOR_DATADIR_BYTES:
+        expected = f"a path of at most {MAX_TOR_DATADIR_BYTES} bytes, for the control socket in it"
+        raise value_error(path, "directory.tor_datadir", expected, repr(text))
+    if any(ord(char) < 32 for char in text):
+        raise value_error(path, "directory.tor_datadir", "a path without control characters", repr(text))

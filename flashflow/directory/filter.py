@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from flashflow.model.errors import UsageError
-from flashflow.model.ids import Fingerprint, parse_fingerprint
+from flashflow.model.ids import Fingerprint, Mode, parse_fingerprint
 from flashflow.model.relay import RelayInfo
 from flashflow.model.units import from_mbps
 
@@ -28,7 +28,7 @@ MAX_FILE_BYTES = 16 << 20
 """A filter file larger than this is some other file."""
 MAX_RATE_MBPS = 1_000_000
 """Above this a rate is a mistake of units."""
-MODES = ("echo", "loop")
+MODES: dict[str, Mode] = {"echo": "echo", "loop": "loop"}
 _NICKNAME = re.compile(r"[A-Za-z0-9]{1,19}")
 _EXPECTED_WHO = "a fingerprint, nick:NAME, family:FINGERPRINT, net:NETWORK or *"
 
@@ -57,7 +57,7 @@ class Rule:
     """Whether the relays may be measured."""
     who: Who
     """The relays."""
-    mode: str
+    mode: Mode
     """`echo` or `loop`."""
     rate_limit_bytes: int | None
     """Never load a relay with more than this, cell bytes/s; None for no limit of its own."""
@@ -168,9 +168,10 @@ def _parse_rule(words: list[str], line: int) -> Rule:
     options = _parse_options(rest[1:])
     if action == "deny" and options:
         raise UsageError("expected nothing after the relay that is denied")
-    mode = options.get("mode", "echo")
-    if mode not in MODES:
-        raise UsageError(f"mode: expected echo or loop, got {mode[:40]!r}")
+    named = options.get("mode", "echo")
+    mode = MODES.get(named)
+    if mode is None:
+        raise UsageError(f"mode: expected echo or loop, got {named[:40]!r}")
     if mode == "loop" and who.kind != "fingerprint":
         raise UsageError("mode=loop: expected a full fingerprint: only the operator's own word allows it")
     return Rule(action == "allow", who, mode, _parse_rate(options.get("rate")), line)

@@ -95,6 +95,36 @@ def test_ipv4_comes_first() -> None:
     assert relay.address == Address("127.0.0.1", 9001)
 
 
+def test_more_addresses() -> None:
+    more = "a [::1]:9443\na [2001:db8::7]:443\na [::1]:9443\n"
+    relay = relay_of(entry_of(1, "127.0.0.1", more).encode(), {})
+    assert relay is not None
+    assert relay.more_addresses == (Address("::1", 9443), Address("2001:db8::7", 443))
+    only_v6 = relay_of(entry_of(1, "0.0.0.0", more).encode(), {})
+    assert only_v6 is not None
+    assert (only_v6.address, only_v6.more_addresses) == (Address("::1", 9443), (Address("2001:db8::7", 443),))
+
+
+@pytest.mark.parametrize(
+    ("line", "family"),
+    [
+        (f"${'b' * 40} ${'A' * 40}", ("A" * 40, "B" * 40)),
+        (f"${'A' * 40}=name ${'B' * 40}~name ${'A' * 40}", ("A" * 40, "B" * 40)),
+        (f"moria1 ${'A' * 40} $short ${'A' * 41} ${'G' * 40} {'C' * 40}", ("A" * 40,)),
+        ("moria1", ()),
+        ("", ()),
+    ],
+)
+def test_a_family_is_of_fingerprints(line: str, family: tuple[str, ...]) -> None:
+    text = descriptor_of(1).replace("\npublished ", f"\nfamily {line}\npublished ")
+    found = read_descriptor(text.encode())
+    assert found is not None
+    assert found.family == family
+    relay = relay_of(entry_of(1).encode(), {found.fingerprint: found})
+    assert relay is not None
+    assert relay.family == family
+
+
 def test_flags_and_weight() -> None:
     text = entry_of(1, flags="Valid").replace("w Bandwidth=1", "w Bandwidth=20 Unmeasured=1")
     relay = relay_of(text.encode(), {})
