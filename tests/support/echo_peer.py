@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from flashflow.model.errors import PeerError
 from flashflow.model.ids import Address
 from flashflow.orlink.bulk import HEADER_BYTES, as_cells
 from flashflow.orlink.cells import Cell, CellReader, Command, encode_cell
@@ -19,7 +20,7 @@ from flashflow.orlink.extend import encode_created2, parse_create2
 from flashflow.orlink.keys import LinkCertificate, RelayKeys, make_link_certificate
 from flashflow.orlink.link import ResponderHandshake
 from flashflow.orlink.meas import MeasJoin, parse_measurement
-from flashflow.orlink.ntor import server_reply
+from flashflow.orlink.ntor import public_key, server_reply
 from flashflow.orlink.relaycrypto import AesCtr
 from flashflow.torctl.commands import Target
 
@@ -67,12 +68,14 @@ class EchoPeer:
         keys: RelayKeys | None = None,
         on_open: Callable[[Conn], None] = lambda conn: None,
         refuse_creates: int = 0,
+        ntor_private: bytes | None = None,
     ) -> None:
         self.keys = keys or RelayKeys.generate()
         self.joins: list[MeasJoin] = []
         self.accepted = 0
         self.conns: list[Conn] = []
         self._refuse_creates = refuse_creates
+        self._ntor_private = ntor_private or self.keys.ntor_private
         self._echo = echo
         self._on_open = on_open
         now_s = time.time()
@@ -129,7 +132,7 @@ class EchoPeer:
             thread.start()
 
     def _serve_quietly(self, sock: socket.socket) -> None:
-        with contextlib.suppress(OSError), sock:
+        with contextlib.suppress(OSError, PeerError), sock:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._context.wrap_socket(sock, server_side=True) as tls:
                 self._sockets.append(tls)
@@ -178,7 +181,9 @@ class EchoPeer:
             return
         _, onionskin = parse_create2(cell.payload)
         rsa = self.keys.identity.rsa_fingerprint
-        reply, keys = server_reply(rsa, self.keys.ntor_private, onionskin, secrets.token_bytes(32))
+        if self._ntor_private != self.keys.ntor_private:  # an impostor does not mind
+            onionskin = onionskin[:20] + public_key(self._ntor_private) + onionskin[52:]
+        reply, keys = server_reply(rsa, self._ntor_private, onionskin, secrets.token_bytes(32))
         conn.circ_id, conn.cipher = cell.circ_id, AesCtr(keys.kf)
         conn.tls.sendall(encode_cell(Cell(cell.circ_id, Command.CREATED2, encode_created2(reply))))
 
