@@ -110,7 +110,7 @@ def table(rows: Sequence[Row], plan: Plan) -> Table:
     columns = [*_RATES, "error>"]
     lines = [[row.nickname, *_rates(row), f"{row.error_pct:+.2f} %"] for row in rows]
     if plan.background_percent:
-        columns.append("clamp predicts>")
+        columns.append("clamp>")
         for row, line in zip(rows, lines, strict=True):
             line.append(f"{clamp_mbps(row, plan):.1f}")
     return Table(tuple(columns), lines)

@@ -101,7 +101,7 @@ def test_the_table_shows_the_prediction_where_there_is_background() -> None:
     plain = table([row(100, 100)], PLAN)
     assert plain.rows == [["relay1", "100.0", "1200.0", "100.0", "100.0", "0.0", "+0.00 %"]]
     heavy = table([row(80, 100, background=20)], with_background(40))
-    assert heavy.columns[-1] == "clamp predicts>"
+    assert heavy.columns[-1] == "clamp>"
     assert heavy.rows[0][-1] == "80.0"
 
 
