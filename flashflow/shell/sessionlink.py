@@ -12,6 +12,8 @@ from flashflow.wire.session import Session
 
 HANDSHAKE_S = 5.0
 """Longest TLS handshake."""
+MAX_UNREAD_BYTES = 4 << 20
+"""A peer that leaves so much unread is cut off; far above what a session keeps for one that reads."""
 _LINGER_S = 2.0
 """A closing connection may take this long to send what is left, and the peer to read it."""
 
@@ -81,11 +83,7 @@ class SessionLink(asyncio.Protocol):
         if data:
             self.tls.send(data)
             self._flush()
-        when = self._session.next_timer()
-        if when is None:
-            self._disarm()
-        else:
-            self._arm(max(0.0, when - time.monotonic()), self._time_passed)
+        self._arm_for(self._session)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """TCP is up: begin the handshake."""
@@ -144,6 +142,13 @@ class SessionLink(asyncio.Protocol):
         self.close_reason = "no TLS handshake in time"
         self.abort()
 
+    def _arm_for(self, session: Session) -> None:
+        when = session.next_timer()
+        if when is not None and not self.closing:
+            self._arm(max(0.0, when - time.monotonic()), self._time_passed)
+        elif not self.closing:
+            self._disarm()
+
     def _time_passed(self) -> None:
         if self._session is not None:
             self._dispatch(self._session, self._session.handle_timer(time.monotonic()))
@@ -164,6 +169,9 @@ class SessionLink(asyncio.Protocol):
         data = self.tls.take_outgoing()
         if data and self._transport is not None:
             self._transport.write(data)
+            if self._transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
+                self.close_reason = "it does not read what it is sent"
+                self.abort()
 
     def _arm(self, delay_s: float, callback: Callable[[], None]) -> None:
         self._disarm()

@@ -26,7 +26,9 @@ class Channel(Pair):
         self.sent: dict[bool, list[Message]] = {True: [], False: []}
         self.tickets: dict[bool, list[int]] = {True: [], False: []}
         self.pipes = {True: bytearray(), False: bytearray()}
-        self.waiting: dict[bool, list[int]] = {True: [], False: []}
+        self.waiting: dict[bool, list[MessageReceived]] = {True: [], False: []}
+        self.taken_over: list[Message] = []
+        self.by_ticket: dict[tuple[bool, int], Message] = {}
         self.count = 0
         self.connect()
 
@@ -38,7 +40,9 @@ class Channel(Pair):
             self.count += 1
             message: Message = report(1, self.count) if measurer else go(self.count)
             self.sent[measurer].append(message)
-            self.tickets[measurer].append(self.side(measurer).session.send(message))
+            ticket = self.side(measurer).session.send(message)
+            self.tickets[measurer].append(ticket)
+            self.by_ticket[measurer, ticket] = message
 
     def carry(self, measurer: bool, number: int | None) -> None:
         """Carry `number` bytes (None: all) from one side to the other."""
@@ -51,13 +55,17 @@ class Channel(Pair):
 
     def note(self, measurer: bool, events: list[SessionEvent]) -> None:
         self.side(measurer).events.extend(events)
-        self.waiting[measurer] += [event.seq for event in events if isinstance(event, MessageReceived)]
+        self.waiting[measurer] += [event for event in events if isinstance(event, MessageReceived)]
+        for event in events:
+            if isinstance(event, Delivered):  # acknowledged after it was taken over, never before
+                assert self.by_ticket[measurer, event.ticket] in self.taken_over
 
     def take_over(self, measurer: bool, number: int | None) -> None:
         ready = self.waiting[measurer][:number]
         del self.waiting[measurer][:number]
-        for seq in ready:
-            self.side(measurer).session.take_over(seq)
+        for event in ready:
+            self.taken_over.append(event.message)
+            self.side(measurer).session.take_over(event.seq)
 
     def cut(self, measurer: bool, number: int = 0) -> None:
         """The link is lost; one side may notice before the other is connected anew."""

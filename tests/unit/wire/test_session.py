@@ -154,6 +154,23 @@ def test_a_session_whose_welcome_was_lost_is_not_begun_twice() -> None:
     assert pair.measurer.messages == [go()]
 
 
+def test_a_new_session_whose_welcome_was_lost_is_not_taken_for_the_old_one() -> None:
+    pair = Pair().opened()
+    pair.coordinator.session.send(go(1))
+    pair.exchange()
+    pair.disconnect()
+    pair.coordinator.session.abandon("it did not come back")
+    pair.connect()
+    pair.move(pair.measurer, pair.coordinator)  # a new session begins, but its Welcome is lost
+    pair.coordinator.session.send(go(2))
+    pair.coordinator.session.data_to_send(pair.now_s)
+    pair.disconnect()
+    pair.opened()  # the measurer still names the old session, of which it took one message over
+    assert [event.resumed for event in pair.coordinator.of(Opened)] == [False, False, False]
+    assert [event.message for event in pair.coordinator.of(NotDelivered)] == [go(2)]
+    assert pair.coordinator.of(LinkClosed) == []
+
+
 def test_the_outbound_buffer_is_bounded() -> None:
     pair = Pair(SessionLimits(buffer_messages=2)).opened()
     tickets = [pair.measurer.session.send(report(second)) for second in (1, 2, 3)]
