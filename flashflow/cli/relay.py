@@ -67,7 +67,7 @@ def relay(
         ),
         rate_bytes=None if rate_mbps is None else from_mbps(_within("--rate-mbps", rate_mbps, 0.1, 1e6)),
         bandwidth_avg_bytes=from_mbps(_within("--bandwidth-avg-mbps", bandwidth_avg_mbps, 0.1, 1e6)),
-        background_ratio=_within("--background-ratio", background_ratio, 0.0, 0.99),
+        background_ratio=_within("--background-ratio", background_ratio, 0.01, 0.99),
         counts=counts,
         loop=loop,
     )

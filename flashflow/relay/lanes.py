@@ -70,11 +70,12 @@ class Lane:
 
     def _round(self, queue: deque[Link], budget: int, now_s: float, cap: Callable[[], int] | None) -> int:
         """Every link in the queue has at most one turn. Gives what is left of `budget`."""
+        chunk_bytes = self.chunk_bytes
         for _ in range(len(queue)):
             allowed = min(self.bucket.available(now_s), TURN_BYTES)
             if cap is not None:
                 allowed = min(allowed, cap())
-            if budget <= 0 or allowed < min(self.chunk_bytes, TURN_BYTES):
+            if budget <= 0 or allowed < chunk_bytes:
                 break
             link = queue.popleft()
             self._waiting.discard(link.number)

@@ -13,7 +13,7 @@ from flashflow.relay.buffers import RX_BYTES, TX_BYTES, Buffer
 from flashflow.relay.circuits import Circuits, Services
 from flashflow.relay.core.effects import Role
 from flashflow.relay.counting import CountedStream, Counter
-from flashflow.relay.tls import TlsStream
+from flashflow.relay.tls import RECORD_BYTES, TlsStream
 
 RESERVE_BYTES: Final = 8 * 1024
 """Room in the send buffer that reading leaves free: for the handshake's answer and for reports."""
@@ -103,15 +103,15 @@ class Link:
 
     def write(self, limit_bytes: int) -> int:
         """Writes at most `limit_bytes` (a write that TLS has begun is finished): how many. NetworkError."""
-        count = 0
-        while count < limit_bytes and len(self.tx):
-            share = max(limit_bytes - count, self.stream.unfinished_bytes)
-            sent = self._counted.send(self.tx.filled()[:share])
+        data, count = self.tx.filled(), 0
+        end = min(len(data), max(limit_bytes, self.stream.unfinished_bytes))
+        while count < end:
+            sent = self._counted.send(data[count:end])
             if sent == 0:
                 self.writable = False
                 break
-            self.tx.taken(sent)
             count += sent
+        self.tx.taken(count)
         return count
 
     def send_measurement(self, circ_id: int, message: Measurement) -> None:
@@ -156,16 +156,16 @@ class Link:
         return True
 
     def _fill(self, limit_bytes: int) -> int:
-        count = 0
-        while count < limit_bytes:
-            got = self._counted.recv_into(self.rx.room(limit_bytes - count))
+        room, count = self.rx.room(limit_bytes), 0
+        while count < len(room):
+            got = self._counted.recv_into(room[count : count + RECORD_BYTES])
             if got is None:
                 self.readable = False
                 break
             if got == 0:
                 raise NetworkError("closed by the other side")
-            self.rx.added(got)
             count += got
+        self.rx.added(count)
         return count
 
     def _take_handshake(self, handshake: ResponderHandshake) -> None:

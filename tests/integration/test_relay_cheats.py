@@ -97,13 +97,17 @@ def test_echo_early(relays, certificate) -> None:
 
 
 def test_invent(relays, certificate) -> None:
-    coordinator, made = begin(relays["invent"], certificate)
-    payload = os.urandom(509 * 5)
-    made.send_run(payload)
-    assert made.receive_run(5) == decrypted(made, payload)
-    assert coordinator.receive_measurement().second == 1
-    assert len(made.receive_run(INVENTED_CELLS)) == 509 * INVENTED_CELLS
-    assert made.at_end()
+    coordinator = client(relays["invent"], certificate)
+    coordinator.start(params(TOKEN, duration_s=2))
+    made = client(relays["invent"])
+    made.join(7, TOKEN)
+    for invented in (0, INVENTED_CELLS):  # nothing in the first second, but in the last
+        payload = os.urandom(509 * 5)
+        made.send_run(payload)
+        back = made.receive_run(5 + invented)
+        assert back[: 509 * 5] == decrypted(made, payload)
+        assert coordinator.receive_measurement().second == (2 if invented else 1)
+    assert len(received_until_end(made)) == INVENTED_CELLS
 
 
 def test_drop(relays, certificate) -> None:

@@ -17,7 +17,7 @@ from flashflow.cli import relay as relay_command
 from flashflow.model.clock import Now
 from flashflow.model.errors import FlashFlowError
 from flashflow.orlink import bulk
-from flashflow.orlink.cells import PAYLOAD_BYTES
+from flashflow.orlink.cells import CELL_BYTES, PAYLOAD_BYTES
 from flashflow.orlink.keys import RelayKeys
 from flashflow.orlink.meas import MeasBg
 from flashflow.relay.core.effects import Effect, Role
@@ -78,14 +78,39 @@ class EchoEarly(RelayServer):
 
 
 class Invent(RelayServer):
-    """Sends cells that nobody sent to it, after the last real one."""
+    """Sends cells that nobody sent to it: in the last second behind each run of real ones, and once more at the end."""
+
+    inventing = False
+
+    def make_core(self):
+        server = self
+
+        class Planner(State):
+            def handle(self, event: Event, now: Now) -> list[Effect]:
+                effects = super().handle(event, now)
+                meas = self._meas
+                server.inventing = meas is not None and meas.reported >= meas.params.duration_s - 1
+                return effects
+
+        return Planner(self.settings.rules)
+
+    def make_echo(self):
+        server = self
+
+        class Generous(Echo):
+            def echo(self, hop, cells, out):
+                super().echo(hop, cells, out)
+                if server.inventing and out.free_bytes > INVENTED_CELLS * CELL_BYTES:
+                    send_rows(noise(INVENTED_CELLS), cells[0, : bulk.HEADER_BYTES].tobytes(), out)
+
+        return Generous()
 
     def role_changed(self, link):
         super().role_changed(link)
         if link.role is Role.MEASURER:
-            link.linger, link.really_linger = self._inventing(link), link.linger
+            link.linger, link.really_linger = self._inventing_at_the_end(link), link.linger
 
-    def _inventing(self, link):
+    def _inventing_at_the_end(self, link):
         def linger(now_s):
             link.linger = link.really_linger
             invent(self, link, INVENTED_CELLS)
@@ -189,11 +214,15 @@ CHEATS: dict[str, type[RelayServer]] = {
 }
 
 
+def noise(count: int) -> np.ndarray:
+    """Payloads of random bytes."""
+    return np.frombuffer(os.urandom(count * PAYLOAD_BYTES), np.uint8).reshape(count, PAYLOAD_BYTES)
+
+
 def invent(server: RelayServer, link, count: int) -> None:
     """Queues cells of random bytes on the link's circuit."""
     for circ_id in link.circuits.ids:
-        rows = np.frombuffer(os.urandom(count * PAYLOAD_BYTES), np.uint8).reshape(count, PAYLOAD_BYTES)
-        send_rows(rows, bulk.cell_header(circ_id, server.settings.commands.echo), link.tx)
+        send_rows(noise(count), bulk.cell_header(circ_id, server.settings.commands.echo), link.tx)
 
 
 def choose(text: str) -> type[RelayServer]:
