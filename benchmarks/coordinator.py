@@ -52,7 +52,14 @@ class Load:
         self.sessions = SessionServer(
             key_file=folder / "coord.pem", peers_dir=folder / "peers", on_event=self.on_session
         )
-        self.thread = StoreThread(store, folder / "v3bw", 86400, "bench", self.post)
+        self.thread = StoreThread(
+            store,
+            v3bw=folder / "v3bw",
+            max_age_s=86400,
+            publish_loop_results=False,
+            version="bench",
+            post=self.post,
+        )
         self.outcomes: list[str] = []
         self.joined = 0
         self.reports = 0

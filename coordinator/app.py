@@ -62,7 +62,14 @@ class CoordinatorService:
         self._sessions = SessionServer(
             key_file=config.key, peers_dir=config.keydir, on_event=self._on_session
         )
-        self._thread = StoreThread(store, config.v3bw, config.max_results_age_s, __version__, self._post)
+        self._thread = StoreThread(
+            store,
+            v3bw=config.v3bw,
+            max_age_s=config.max_results_age_s,
+            publish_loop_results=config.publish_loop_results,
+            version=__version__,
+            post=self._post,
+        )
         self._tor = TorClient(tor_command(config), config.tor_datadir / "control", self._tasks, self._post)
         self._relays = relay_source(config, self._tasks, self._post)
         self._loop = Loop(self._core, self._outputs())

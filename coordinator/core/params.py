@@ -24,8 +24,6 @@ class Params:
     """How far below the capacity a correct result may be."""
     epsilon2: Fraction = Fraction(1, 20)
     """How far above the capacity a correct result may be."""
-    bucket_cells: int = 125
-    """One cell in so many is verified."""
     v3bw_interval_s: int = 3600
     """A v3bw file is written this often."""
     directory_refresh_s: int = 3600

@@ -23,12 +23,20 @@ class StoreThread:
     """Carries out the store's effects one after the other; `post` takes their outcomes, on the loop."""
 
     def __init__(
-        self, store: Store, v3bw: Path, max_age_s: int, version: str, post: Callable[[object], None]
+        self,
+        store: Store,
+        *,
+        v3bw: Path,
+        max_age_s: int,
+        publish_loop_results: bool,
+        version: str,
+        post: Callable[[object], None],
     ) -> None:
         self._store = store
         self._v3bw = v3bw
         self._max_age_s = max_age_s
         self._version = version
+        self._publish_loop_results = publish_loop_results
         self._post = post
         self._started_utc_s = time.time()
         self._loop = asyncio.get_running_loop()
@@ -90,7 +98,9 @@ class StoreThread:
     def _write(self, effect: do.WriteV3bw) -> object:
         now = time.time()
         try:
-            results = self._store.latest_results(now - self._max_age_s)
+            since = now - self._max_age_s
+            latest = self._store.latest_results(since)
+            results = [found for found in latest if found.mode == "echo" or self._publish_loop_results]
             text = build_v3bw(
                 results,
                 effect.relays,
@@ -98,6 +108,7 @@ class StoreThread:
                 started_utc_s=self._started_utc_s,
                 software_version=self._version,
                 max_age_s=self._max_age_s,
+                failures=self._store.failure_counts(since),
             )
             path = publish(text, self._v3bw, now) if text is not None else None
         except LocalError as error:

@@ -18,7 +18,7 @@ from flashflow.config.ini import (
     setting,
     value_error,
 )
-from flashflow.model.timing import DRAIN_S, SETUP_S
+from flashflow.model.timing import DRAIN_S, MAX_MEASUREMENT_S, SETUP_S
 
 MAX_TOR_DATADIR_BYTES = 99
 """The longest data directory of a tor: its control socket has 8 bytes more, and Unix sockets 107 at most."""
@@ -40,6 +40,7 @@ ctrl_addr = localhost:12935
 max_results_age = 604800
 v3bw = ${coord:resultsdir}/v3bw
 interval = 3600
+publish_loop_results = no
 
 [meas_params]
 meas_duration = 30
@@ -50,7 +51,6 @@ period = 86400
 multiplier = 2.25
 epsilon1 = 0.20
 epsilon2 = 0.05
-bucket_cells = 125
 
 [directory]
 source = file
@@ -105,6 +105,8 @@ class CoordConfig(Settings):
     """Results older than this are not published, seconds."""
     v3bw: FilePath = setting("v3bw.v3bw", "a path")
     """The symbolic link to the newest v3bw file."""
+    publish_loop_results: bool = setting("v3bw.publish_loop_results", "yes or no")
+    """Whether results of loop mode, lower bounds for a loaded relay, are published."""
     v3bw_interval_s: int = setting("v3bw.interval", "seconds, 1 or more", ge=1)
     """Seconds from one v3bw file to the next."""
 
@@ -124,8 +126,6 @@ class CoordConfig(Settings):
     """ε1 of the paper, the error below."""
     epsilon2: float = setting("meas_params.epsilon2", "a fraction from 0 to 1", ge=0, le=1)
     """ε2 of the paper, the error above."""
-    bucket_cells: int = setting("meas_params.bucket_cells", "cells, 1 to 100000", ge=1, le=100_000)
-    """One cell of so many is checked."""
 
     directory_source: Literal["file", "tor"] = setting("directory.source", "file or tor")
     """Where relays are known from."""
@@ -185,6 +185,10 @@ class CoordConfig(Settings):
 def load_coord(path: Path) -> CoordConfig:
     """The settings in the file at `path`. Raises UsageError with file, section, key and what was expected."""
     config = load_settings(path, CoordConfig, DEFAULTS)
+    longest_s = MAX_MEASUREMENT_S - config.warmup_s
+    if config.meas_duration_s > longest_s:
+        expected = f"at most {longest_s} ({MAX_MEASUREMENT_S} with the warmup of {config.warmup_s})"
+        raise value_error(path, "meas_params.meas_duration", expected, config.meas_duration_s)
     shortest_s = SETUP_S + config.warmup_s + config.meas_duration_s + DRAIN_S
     if config.slot_s < shortest_s:
         parts = f"set-up {SETUP_S} + warmup {config.warmup_s} + duration {config.meas_duration_s} + drain {DRAIN_S}"

@@ -46,7 +46,7 @@ def test_defaults(tmp_path: Path) -> None:
     )
     assert (config.max_results_age_s, config.v3bw_interval_s) == (604_800, 3_600)
     assert (config.meas_duration_s, config.bg_percent, config.warmup_s, config.slot_s) == (30, 0.25, 2, 60)
-    assert (config.period_s, config.bucket_cells, config.refresh_s) == (86_400, 125, 3_600)
+    assert (config.period_s, config.publish_loop_results, config.refresh_s) == (86_400, False, 3_600)
     assert config.allocation_factor == pytest.approx(2.953125)
     assert config.descriptors is None
     assert config.relay_filter == tmp_path / "relay_filter"
@@ -118,7 +118,8 @@ def test_torrc_lines(tmp_path: Path) -> None:
         ("meas_params", "bg_percent", "nan", "expected a fraction above 0 and below 0.5, got 'nan'"),
         ("meas_params", "multiplier", "inf", "expected a number from 1 to 100, got 'inf'"),
         ("meas_params", "epsilon1", "1", "expected a fraction from 0 to 0.9, got '1'"),
-        ("meas_params", "bucket_cells", "0", "expected cells, 1 to 100000, got '0'"),
+        ("v3bw", "publish_loop_results", "maybe", "expected yes or no, got 'maybe'"),
+        ("meas_params", "meas_duration", "600", "expected at most 598 (600 with the warmup of 2), got 600"),
         ("meas_params", "period", "86401", "expected a multiple of the slot of 60 s, got 86401"),
         ("v3bw", "max_results_age", "-1", "expected seconds, 60 or more, got '-1'"),
         ("v3bw", "interval", "0", "expected seconds, 1 or more, got '0'"),
@@ -147,7 +148,7 @@ def test_several_bad_values_are_counted(tmp_path: Path) -> None:
     assert reason == "[meas_params] meas_duration: expected whole seconds, 1 to 600, got 'x' (and 2 more)"
 
 
-@pytest.mark.parametrize("duration", [1, 30, 600])
+@pytest.mark.parametrize("duration", [1, 30, 598])
 def test_a_slot_holds_set_up_warmup_duration_and_drain(tmp_path: Path, duration: int) -> None:
     shortest = SETUP_S + 2 + duration + DRAIN_S
     text = f"{CONSENSUS}[meas_params]\nmeas_duration = {duration}\nwarmup = 2\nslot = {{}}\nperiod = {{}}\n"
