@@ -41,13 +41,13 @@ def write_coord(folder: Path, host: str = "127.0.0.1", ctrl_port: int = 0) -> Pa
     return config
 
 
-def write_measurer(folder: Path, more: str = "") -> Path:
+def write_measurer(folder: Path) -> Path:
     """A measurer's folder with its key and a coordinator's certificate; nobody listens at its address."""
     keygen(folder / "coord.pem", "coord", datetime.now(UTC))
     keygen(folder / "data" / "keys" / "measurer.pem", "m1", datetime.now(UTC))
     export_certificate(folder / "coord.pem", folder / "data" / "keys" / "coord.pem")
     config = folder / "measurer.conf"
-    config.write_text(f"[measurer]\ndatadir = data\ncoord_addr = 127.0.0.1:1\nworkers = 1\n{more}")
+    config.write_text("[measurer]\ndatadir = data\ncoord_addr = 127.0.0.1:1\nworkers = 1\n")
     return config
 
 
@@ -143,12 +143,6 @@ def test_without_its_ports_nothing_else_is_started(tmp_path: Path, host: str) ->
         line = error_line(flashflow("coord", "--config", config), 1)
     assert f"cannot listen for controllers at {Address(host, port)}" in line
     assert list((tmp_path / "data" / "tor").iterdir()) == []
-
-
-def test_a_measurer_measures_with_our_own_tor_client_only(tmp_path: Path) -> None:
-    config = write_measurer(tmp_path, "[tor]\ntor_bin = /usr/bin/tor\n")
-    line = error_line(flashflow("measurer", "--config", config), 2)
-    assert "[tor] tor_bin: expected nothing, got '/usr/bin/tor'" in line
 
 
 @pytest.mark.faults
