@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Protocol
 
-from flashflow.config.networks import AllowedNetworks
 from flashflow.model.ids import MeasId
 from measurer.core.measurement import Measurement, Phase
 
@@ -12,13 +12,21 @@ LINK_LOST_S = 5.0
 MAX_EARLY_CIRCUITS = 1024
 
 
+class Networks(Protocol):
+    """Which addresses may be sent to; the configuration's `AllowedNetworks` is one."""
+
+    def allows(self, host: str) -> bool:
+        """Whether `host`, an IP address or anything else, may be measured."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What this measurer's own configuration allows, whatever the coordinator asks."""
 
     max_rate_bytes: int
     """Cell bytes/s over all measurements together."""
-    allowed_networks: AllowedNetworks
+    allowed_networks: Networks
     """Relays' addresses that may be sent to."""
     bucket_cells: int
     """One echoed cell of so many is checked."""
