@@ -1,0 +1,85 @@
+"""kill -9 of any parent: no process of its, and no traffic, is left after 2 s."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flashflow.demo.child import Child
+from flashflow.shell.parent import own_command
+from flashflow.testnet.counts import read_counts
+from support.stack import deployment
+
+pytestmark = pytest.mark.faults
+
+LEFT_S = 2.0
+"""How long anything may go on."""
+
+
+def kill_and_watch(process: psutil.Process) -> list[psutil.Process]:
+    """SIGKILL it; which of its descendants are still there after LEFT_S."""
+    family = process.children(recursive=True)
+    assert family
+    process.kill()
+    _, alive = psutil.wait_procs(family, timeout=LEFT_S)
+    return [left for left in alive if left.status() != psutil.STATUS_ZOMBIE]
+
+
+def psutil_of(child: Child) -> psutil.Process:
+    return psutil.Process(child.pid)
+
+
+def test_services_that_are_killed_while_they_measure(tmp_path: Path) -> None:
+    with deployment(tmp_path, [20], 60) as running:
+        (relay,) = running.relays
+        with running.ctrl() as client:
+            client.request("measure", relay.fingerprint, "wait")
+            events = client.events()
+            while next(events)["event"] != "second":
+                pass
+            for name in ("measurer1", "measurer2"):
+                assert not kill_and_watch(psutil_of(running.child(name)))
+            quiet = read_counts(relay.counts)[-1]
+            *_, done = events
+        assert done["outcome"] == "failed"
+        assert done["failure"]["kind"] == "network"
+        last = read_counts(relay.counts)[-1]
+        assert last.utc_s > quiet.utc_s
+        assert last.read_bytes - quiet.read_bytes < 20_000  # a token bucket's worth that was on its way
+        with running.ctrl() as client:
+            while client.request("status")["measurers"]:  # it goes on, and notices within its 5 s
+                time.sleep(0.1)
+        assert not kill_and_watch(psutil_of(running.child("coordinator")))
+
+
+def test_a_demo_that_is_killed(tmp_path: Path) -> None:
+    demo = subprocess.Popen(
+        own_command("demo", "--rates", "8", "--duration", "60", "--out", str(tmp_path / "out")),
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert demo.stdout is not None
+    while "second" not in (line := demo.stdout.readline()):
+        assert line, "the demo ended too early"
+    assert not kill_and_watch(psutil.Process(demo.pid))
+    assert demo.wait() == -signal.SIGKILL
+    demo.stdout.close()
+
+
+def test_a_demo_that_is_killed_while_it_starts(tmp_path: Path) -> None:
+    demo = subprocess.Popen(
+        own_command("demo", "--rates", "8", "--out", str(tmp_path / "out")),
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    process = psutil.Process(demo.pid)
+    while not process.children():
+        assert demo.poll() is None
+        time.sleep(0.02)
+    assert not kill_and_watch(process)
+    assert demo.wait() == -signal.SIGKILL
