@@ -1,7 +1,6 @@
 """Drives the core: gives it events, carries out its effects on links, meters background traffic."""
 
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -72,6 +71,7 @@ class Measuring:
         ratio: float,
         rate_bytes: Callable[[], float | None],
         meter: BackgroundMeter,
+        clock: Callable[[], Now],
     ) -> None:
         self.core = core
         self._links = links
@@ -81,7 +81,8 @@ class Measuring:
         self._cap: BackgroundCap | None = None
         self._queue: deque[Event] = deque()
         self._busy = False
-        self._now = read_now()
+        self._clock = clock
+        self._now = clock()
         self._outputs: Mapping[type, Callable[[Any], None]] = {
             SendMeasurement: self._send,
             ReportBackground: self._report,
@@ -99,7 +100,7 @@ class Measuring:
         self._busy = True
         try:
             while self._queue:
-                self._now = read_now()
+                self._now = self._clock()
                 for effect in self.core.handle(self._queue.popleft(), self._now):
                     self._outputs[type(effect)](effect)
         finally:
@@ -181,8 +182,3 @@ class Measuring:
             self._links.wake(link)
         else:
             link.linger(self._now.mono_s)
-
-
-def read_now() -> Now:
-    """Both clocks, now."""
-    return Now(time.monotonic(), time.time())

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
+from flashflow.model.clock import Now
 from flashflow.model.errors import LocalError, NetworkError, PeerError
 from flashflow.model.ids import Address
 from flashflow.model.units import from_mbps
@@ -27,7 +28,7 @@ from flashflow.relay.counting import Counter, CountsFile
 from flashflow.relay.echo import Echo
 from flashflow.relay.lanes import Lane
 from flashflow.relay.link import Link, Stage
-from flashflow.relay.measuring import BackgroundMeter, Measuring, read_now
+from flashflow.relay.measuring import BackgroundMeter, Measuring
 from flashflow.relay.settings import RelaySettings
 from flashflow.relay.tls import TlsStream, server_context
 
@@ -64,6 +65,7 @@ class RelayServer:
             settings.background_ratio,
             lambda: self._readers.bucket.rate_bytes,
             self.make_meter(),
+            read_now,
         )
         self.services: Final = self._make_services()
         self._epoll = select.epoll()
@@ -302,6 +304,11 @@ class RelayServer:
         for end in self._wake_ends:
             end.close()
         self._epoll.close()
+
+
+def read_now() -> Now:
+    """Both clocks, now."""
+    return Now(time.monotonic(), time.time())
 
 
 def read_rate(path: Path) -> float | None:
