@@ -57,7 +57,7 @@ def honest(conn: Conn, cells: Cells) -> bytes:
 
 
 class EchoPeer:
-    """Listens until closed; a context manager. `on_open` is called once a circuit has joined."""
+    """Listens until closed; a context manager. `on_open` is called once a circuit has joined, `on_params` when MEAS_PARAMS came."""
 
     def __init__(
         self,
@@ -67,6 +67,7 @@ class EchoPeer:
         echo: Echo = honest,
         keys: RelayKeys | None = None,
         on_open: Callable[[Conn], None] = lambda conn: None,
+        on_params: Callable[[Conn], None] = lambda conn: None,
         refuse_creates: int = 0,
         ntor_private: bytes | None = None,
     ) -> None:
@@ -78,6 +79,7 @@ class EchoPeer:
         self._ntor_private = ntor_private or self.keys.ntor_private
         self._echo = echo
         self._on_open = on_open
+        self._on_params = on_params
         now_s = time.time()
         self._certificate: LinkCertificate = make_link_certificate(now_s - 86_400, now_s + 86_400)
         certificate_file.write_text(self._certificate.pem, encoding="ascii")
@@ -140,14 +142,17 @@ class EchoPeer:
 
     def _serve(self, conn: Conn) -> None:
         self._handshake(conn)
-        while (cell := self._cell(conn)) is not None and cell.command != Command.MEASUREMENT:
+        while (cell := self._cell(conn)) is not None:
             if cell.command == Command.CREATE2:
                 self._create(conn, cell)
+            elif cell.command == Command.MEASUREMENT:
+                message = parse_measurement(cell.payload)
+                if isinstance(message, MeasJoin):
+                    break
+                self._on_params(conn)
         if cell is None:
             return
-        join = parse_measurement(cell.payload)
-        assert isinstance(join, MeasJoin)
-        self.joins.append(join)
+        self.joins.append(message)
         self.conns.append(conn)
         self._on_open(conn)
         self._echo_all(conn)

@@ -58,6 +58,8 @@ class Worker:
             wait_s = self._pump()
             self._tidy()
             self._nap(began_s, wait_s)
+        for part in self._parts.values():
+            part.close()
 
     def _nap(self, began_s: float, wait_s: float | None) -> None:
         """Lets echoes pile up, unless the work took as long anyway: small batches cost twice the CPU."""
