@@ -59,12 +59,7 @@ def relay(
         data_dir=data_dir,
         nickname=check_nickname(nickname),
         listen=tuple(parse_listen(text) for text in listen),
-        rules=AdmissionRules(
-            frozenset(parse_coordinator(text) for text in coordinator or ()),
-            period_s=_within("--period-s", period_s, 0.0, 1e9),
-            max_per_period=int(_within("--max-per-period", max_per_period, 0, 1_000_000)),
-            max_duration_s=int(_within("--max-duration-s", max_duration_s, 1, 600)),
-        ),
+        rules=_rules(coordinator or [], period_s, max_per_period, max_duration_s),
         rate_bytes=None if rate_mbps is None else from_mbps(_within("--rate-mbps", rate_mbps, 0.1, 1e6)),
         bandwidth_avg_bytes=from_mbps(_within("--bandwidth-avg-mbps", bandwidth_avg_mbps, 0.1, 1e6)),
         background_ratio=_within("--background-ratio", background_ratio, 0.01, 0.99),
@@ -123,6 +118,17 @@ def parse_coordinator(text: str) -> bytes:
         ) from exc
     except ValueError as exc:
         raise UsageError(f"--coordinator {text[:200]}: not a PEM certificate") from exc
+
+
+def _rules(
+    coordinators: list[str], period_s: float, max_per_period: int, max_duration_s: int
+) -> AdmissionRules:
+    return AdmissionRules(
+        frozenset(parse_coordinator(text) for text in coordinators),
+        period_s=_within("--period-s", period_s, 0.0, 1e9),
+        max_per_period=int(_within("--max-per-period", max_per_period, 0, 1_000_000)),
+        max_duration_s=int(_within("--max-duration-s", max_duration_s, 1, 600)),
+    )
 
 
 def _within(name: str, value: float, least: float, most: float) -> float:
