@@ -15,12 +15,12 @@ A loop measurement needs no consent from the relay, so only a full fingerprint m
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from flashflow.model.errors import UsageError
-from flashflow.model.ids import Fingerprint, Mode, parse_fingerprint
+from flashflow.model.ids import Address, Fingerprint, Mode, parse_fingerprint
 from flashflow.model.relay import RelayInfo
 from flashflow.model.units import from_mbps
 
@@ -102,39 +102,53 @@ class _Index:
     """The rules by what they match, so that a relay costs a few look-ups however many rules there are."""
 
     def __init__(self, rules: tuple[Rule, ...]) -> None:
-        self._first: dict[Who, int] = {}
-        self._networks: dict[tuple[bool, int, int], dict[int, int]] = {}
+        self._first: dict[str, dict[str, int]] = {
+            "fingerprint": {},
+            "nick": {},
+            "family": {},
+            "net": {},
+            "*": {},
+        }
+        self._networks: dict[tuple[bool, int], dict[int, dict[int, int]]] = {}
         for place, rule in enumerate(rules):
-            self._first.setdefault(rule.who, place)
+            self._first[rule.who.kind].setdefault(rule.who.value, place)
             if rule.who.kind == "net":
                 self._add_network(rule, place)
 
     def places(self, relay: RelayInfo, known: Mapping[Fingerprint, RelayInfo]) -> Iterator[int]:
         """Places of rules that match the relay, the first of each kind among them."""
-        names = [
-            Who("fingerprint", relay.fingerprint),
-            Who("nick", relay.nickname.lower()),
-            Who("family", relay.fingerprint),
-            EVERYONE,
-        ]
-        names += [Who("family", head) for head in relay.family if _declares(known.get(head), relay)]
-        yield from (self._first[who] for who in names if who in self._first)
-        for allow in (True, False) if self._networks else ():
-            for address in (relay.address,) if allow else (relay.address, *relay.more_addresses):
-                yield from self._of_address(allow, ip_address(address.host))
+        fingerprint, nick, family = (self._first[kind] for kind in ("fingerprint", "nick", "family"))
+        own = (
+            self._first["*"].get(EVERYONE.value),
+            fingerprint.get(relay.fingerprint),
+            nick.get(relay.nickname.lower()),
+            family.get(relay.fingerprint),
+        )
+        yield from (place for place in own if place is not None)
+        for head in relay.family if family else ():
+            if head in family and _declares(known.get(head), relay):
+                yield family[head]
+        if self._networks:
+            yield from self._of_address(relay.address, allow=True)
+            for address in (relay.address, *relay.more_addresses):
+                yield from self._of_address(address, allow=False)
 
     def _add_network(self, rule: Rule, place: int) -> None:
+        """A network counts by the leading bits of its addresses: how many, which, and where its rule stands."""
         network = ip_network(rule.who.value)
-        number = int(network.network_address) >> (network.max_prefixlen - network.prefixlen)
-        key = (rule.allow, network.version, network.prefixlen)
-        self._networks.setdefault(key, {}).setdefault(number, place)
+        bits = int(network.network_address) >> (network.max_prefixlen - network.prefixlen)
+        lengths = self._networks.setdefault((rule.allow, network.version), {})
+        lengths.setdefault(network.prefixlen, {}).setdefault(bits, place)
 
-    def _of_address(self, allow: bool, address: IPv4Address | IPv6Address) -> Iterator[int]:
-        for (rule_allows, version, length), places in self._networks.items():
-            if rule_allows == allow and version == address.version:
-                place = places.get(int(address) >> (address.max_prefixlen - length))
-                if place is not None:
-                    yield place
+    def _of_address(self, address: Address, *, allow: bool) -> Iterator[int]:
+        lengths = self._networks.get((allow, 6 if ":" in address.host else 4))
+        if lengths is None:  # reading an address is dear
+            return
+        number = ip_address(address.host)
+        for length, places in lengths.items():
+            place = places.get(int(number) >> (number.max_prefixlen - length))
+            if place is not None:
+                yield place
 
 
 def _declares(head: RelayInfo | None, relay: RelayInfo) -> bool:
