@@ -22,7 +22,7 @@ def measurer(
 
     settings = load_measurer(config)
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("stem").setLevel(logging.WARNING)  # it would log whole commands, with tokens in them
+    logging.getLogger("stem").setLevel(logging.WARNING)  # it does not follow our level, and could log tokens
     lock = prepare(settings)
 
     async def serve() -> int:

@@ -1,6 +1,7 @@
 """One TLS connection under a wire session: feed bytes, hand events out, flush; nothing else."""
 
 import asyncio
+import math
 import ssl
 import time
 from collections.abc import Callable
@@ -14,6 +15,8 @@ HANDSHAKE_S = 5.0
 """Longest TLS handshake."""
 MAX_UNREAD_BYTES = 4 << 20
 """A peer that leaves so much unread is cut off; far above what a session keeps for one that reads."""
+STALLED_S = 0.1
+"""A timer that comes later than this tells that the loop stood still: what the peer sent meanwhile is read first."""
 _LINGER_S = 2.0
 """A closing connection may take this long to send what is left, and the peer to read it."""
 
@@ -42,6 +45,8 @@ class SessionLink(asyncio.Protocol):
         self._on_lost = on_lost
         self._session: Session | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._due_s = math.inf
+        self._waited = False
         self._transport: asyncio.Transport | None = None
         self._error: BaseException | None = None
 
@@ -97,6 +102,7 @@ class SessionLink(asyncio.Protocol):
         """Bytes of the peer."""
         if self.closing:
             return
+        self._waited = False
         was_open = self.tls.open
         try:
             plaintext = self.tls.receive(data)
@@ -145,12 +151,16 @@ class SessionLink(asyncio.Protocol):
     def _arm_for(self, session: Session) -> None:
         when = session.next_timer()
         if when is not None and not self.closing:
+            self._due_s = when
             self._arm(max(0.0, when - time.monotonic()), self._time_passed)
         elif not self.closing:
             self._disarm()
 
     def _time_passed(self) -> None:
-        if self._session is not None:
+        if not self._waited and time.monotonic() > self._due_s + STALLED_S:
+            self._waited = True
+            self._arm(STALLED_S, self._time_passed)
+        elif self._session is not None:
             self._dispatch(self._session, self._session.handle_timer(time.monotonic()))
 
     def _dispatch(self, session: Session, events: list[SessionEvent]) -> None:

@@ -14,7 +14,7 @@ from flashflow.shell.sessions import SessionServer
 from flashflow.wire.session import SessionLimits
 from support.keyring import Keyring
 
-QUICK = SessionLimits(heartbeat_s=0.2, greeting_s=1.0)
+QUICK = SessionLimits(heartbeat_s=0.3, greeting_s=3.0)
 RESUME_S = 0.8
 WAIT_S = 10.0
 

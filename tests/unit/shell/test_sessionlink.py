@@ -37,6 +37,9 @@ class FakeTransport(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return len(self.waiting)
 
+    def can_write_eof(self) -> bool:
+        return False
+
     def is_closing(self) -> bool:
         return self.aborted
 
@@ -58,6 +61,20 @@ async def test_a_peer_that_does_not_read_is_cut_off(keys: Keyring, monkeypatch: 
     assert transport.aborted
     assert link.close_reason == "it does not read what it is sent"
     assert len(transport.waiting) < 3000
+    link.connection_lost(None)
+
+
+async def test_after_a_stall_of_the_loop_the_peer_is_read_before_it_is_called_silent(keys: Keyring) -> None:
+    net = Net(keys)
+    link, _ = opened(net)
+    link._due_s = 0.0  # the loop stood still for longer than three heartbeats
+    assert link._session is not None
+    link._session._heard_s = 0.0
+    link._time_passed()
+    assert link.close_reason is None
+    net.server.send("m1", go())  # changes nothing about that
+    link._time_passed()  # and nothing came
+    assert "no heartbeat for" in str(link.close_reason)
     link.connection_lost(None)
 
 
