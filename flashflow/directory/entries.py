@@ -10,12 +10,13 @@ import contextlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from stem.descriptor.router_status_entry import RouterStatusEntryV3
 from stem.descriptor.server_descriptor import RelayDescriptor
 
+from flashflow.directory.family import family_keys
 from flashflow.model.ids import Address, Fingerprint
 from flashflow.model.relay import RelayInfo
 
@@ -45,6 +46,8 @@ class Descriptor:
     """bandwidth-observed, bytes/s."""
     family: tuple[Fingerprint, ...]
     """The relays that it declares as its family by fingerprint, sorted; nicknames are not unique and do not count."""
+    family_keys: tuple[bytes, ...]
+    """The family keys of which it has certificates, 32 bytes each, sorted."""
 
 
 def read_descriptor(text: bytes) -> Descriptor | None:
@@ -54,15 +57,17 @@ def read_descriptor(text: bytes) -> Descriptor | None:
         fingerprint = _fingerprint(raw.fingerprint)
         if fingerprint is None or not isinstance(raw.published, datetime):
             return None
+        ed25519 = _key(raw.ed25519_master_key)
         return Descriptor(
             fingerprint,
             raw.published,
-            _key(raw.ed25519_master_key),
+            ed25519,
             _key(raw.ntor_onion_key),
             _number(raw.average_bandwidth),
             _number(raw.burst_bandwidth),
             _number(raw.observed_bandwidth),
             _family(raw.family),
+            family_keys(text, ed25519, raw.published.replace(tzinfo=UTC).timestamp()),
         )
     except (ValueError, TypeError, KeyError, IndexError, AttributeError):  # stem, on lines it does not expect
         return None
@@ -98,6 +103,7 @@ def relay_of(entry: bytes, descriptors: Mapping[Fingerprint, Descriptor]) -> Rel
         running=running,
         more_addresses=addresses[1:],
         family=found.family if found else (),
+        family_keys=found.family_keys if found else (),
     )
 
 

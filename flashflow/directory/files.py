@@ -117,6 +117,7 @@ def relay_to_json(relay: RelayInfo) -> dict[str, Any]:
         "consensus_weight_kb": relay.consensus_weight_kb,
         "unmeasured": relay.unmeasured,
         "family": list(relay.family),
+        "family_keys": [key.hex() for key in relay.family_keys],
         "running": relay.running,
     }
 
@@ -136,5 +137,6 @@ def relay_from_json(entry: dict[str, Any]) -> RelayInfo:
         consensus_weight_kb=entry["consensus_weight_kb"],
         unmeasured=entry["unmeasured"],
         family=tuple(Fingerprint(member) for member in entry["family"]),
+        family_keys=tuple(bytes.fromhex(key) for key in entry["family_keys"]),
         running=entry["running"],
     )

@@ -4,7 +4,8 @@ A rule is a line `allow|deny WHO [mode=echo|loop] [rate=MBIT]`; `#` begins a com
 
 - `FINGERPRINT`, one relay;
 - `nick:NAME`, every relay that calls itself so, in upper or lower case;
-- `family:FINGERPRINT`, that relay, and each relay that it declares as family and that declares it;
+- `family:FINGERPRINT`, that relay, each relay that it declares as family and that declares it, and each that holds a
+  certificate of the same family key;
 - `net:NETWORK`, such as 192.0.2.0/24 or 2001:db8::/32: allows the relays that would be measured at an address in it,
   denies those that have any address in it;
 - `*`, every relay.
@@ -78,10 +79,8 @@ class RelayFilter:
         `relays` is the whole consensus, for it takes both relays to see a family. Its order is kept.
         """
         known = {relay.fingerprint: relay for relay in relays}
-        index = _Index(self.rules)
-        places = (
-            (relay.fingerprint, min(index.places(relay, known), default=None)) for relay in known.values()
-        )
+        index = _Index(self.rules, known)
+        places = ((relay.fingerprint, min(index.places(relay), default=None)) for relay in known.values())
         return {fingerprint: self.rules[place] for fingerprint, place in places if place is not None}
 
     @classmethod
@@ -101,7 +100,8 @@ class RelayFilter:
 class _Index:
     """The rules by what they match, so that a relay costs a few look-ups however many rules there are."""
 
-    def __init__(self, rules: tuple[Rule, ...]) -> None:
+    def __init__(self, rules: tuple[Rule, ...], known: Mapping[Fingerprint, RelayInfo]) -> None:
+        self._known = known
         self._first: dict[str, dict[str, int]] = {
             "fingerprint": {},
             "nick": {},
@@ -114,8 +114,12 @@ class _Index:
             self._first[rule.who.kind].setdefault(rule.who.value, place)
             if rule.who.kind == "net":
                 self._add_network(rule, place)
+        self._family_keys: dict[bytes, int] = {}
+        for head, place in self._first["family"].items():  # in the order of the rules
+            for key in known[Fingerprint(head)].family_keys if head in known else ():
+                self._family_keys.setdefault(key, place)
 
-    def places(self, relay: RelayInfo, known: Mapping[Fingerprint, RelayInfo]) -> Iterator[int]:
+    def places(self, relay: RelayInfo) -> Iterator[int]:
         """Places of rules that match the relay, the first of each kind among them."""
         fingerprint, nick, family = (self._first[kind] for kind in ("fingerprint", "nick", "family"))
         own = (
@@ -126,8 +130,9 @@ class _Index:
         )
         yield from (place for place in own if place is not None)
         for head in relay.family if family else ():
-            if head in family and _declares(known.get(head), relay):
+            if head in family and _declares(self._known.get(head), relay):
                 yield family[head]
+        yield from (self._family_keys[key] for key in relay.family_keys if key in self._family_keys)
         if self._networks:
             yield from self._of_address(relay.address, allow=True)
             for address in (relay.address, *relay.more_addresses):

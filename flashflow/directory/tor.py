@@ -139,14 +139,14 @@ class TorDirectory:
 
     async def _read_when_wanted(self) -> None:
         loop = asyncio.get_running_loop()
-        rest_s = 0.0
+        rested_s = 0.0
         while True:
             await self._wanted.wait()
-            await asyncio.sleep(rest_s)
+            await asyncio.sleep(max(SETTLE_S, rested_s - loop.time()))
             self._wanted.clear()
             began_s = loop.time()
             await self._read()
-            rest_s = max(SETTLE_S, REST_FACTOR * (loop.time() - began_s))
+            rested_s = loop.time() + REST_FACTOR * (loop.time() - began_s)
 
     async def _read(self) -> None:
         try:

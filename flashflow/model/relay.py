@@ -35,6 +35,8 @@ class RelayInfo:
     """Its other OR ports of the consensus, IPv6 as a rule."""
     family: tuple[Fingerprint, ...] = ()
     """The relays that its descriptor declares as its family, sorted; one-sided until they do the same."""
+    family_keys: tuple[bytes, ...] = ()
+    """The family keys (proposal 321), 32 bytes each, of which it has certificates; relays that share one are family."""
 
     @property
     def measurable(self) -> bool:

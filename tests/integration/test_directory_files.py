@@ -26,7 +26,8 @@ async def test_relays_with_keys(tmp_path: Path) -> None:
         relay = relays[f"test{number}"]
         assert relay.ntor_key == relay_keys(number).ntor_public
         assert relay.measurable
-        full = replace(relay, family=(relay.fingerprint,), more_addresses=(Address("::1", 443),))
+        more = {"more_addresses": (Address("::1", 443),), "family_keys": (b"k" * 32,)}
+        full = replace(relay, family=(relay.fingerprint,), **more)
         for one in (relay, full):
             assert relay_from_json(json.loads(json.dumps(relay_to_json(one)))) == one
 

@@ -1,7 +1,9 @@
 """Relays from the distribution's tor: run by us or attached to, killed under us, and under a whole coordinator."""
 
+import base64
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -85,6 +87,7 @@ async def test_a_data_directory_that_cannot_be_written(tmp_path: Path) -> None:
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealTor]:
     need_tor()
     folder = tmp_path_factory.mktemp("authority")
+    make_family_key(folder)
     ports = free_port(), free_port("::1")
     extra = (
         f"ControlPort 127.0.0.1:{ports[0]}",
@@ -92,11 +95,19 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealTor]:
         f"ControlSocket {folder}/data/control",
         "CookieAuthentication 1",
         f"MyFamily ${FAMILY}",
+        f"FamilyKeyDirectory {folder}",
+        "FamilyId *",
         "RelayBandwidthRate 2 MBytes",
         "RelayBandwidthBurst 3 MBytes",
     )
     with RealTor(folder, authority=True, extra=extra) as tor:
         yield tor
+
+
+def make_family_key(folder: Path) -> None:
+    """FOLDER/family.secret_family_key, and its public half beside it."""
+    command = ["tor", "--keygen-family", "family", "--DataDirectory", str(folder / "no-data"), "--quiet"]
+    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, timeout=30)
 
 
 def control_of(authority: RealTor, kind: str) -> ControlPlace:
@@ -124,6 +135,8 @@ async def test_relays_keys_and_each_new_consensus(authority: RealTor, tmp_path: 
     assert (relay.nickname, relay.address) == ("probe", Address("127.0.0.1", authority.ports.or_v4))
     assert (relay.ed25519, relay.ntor_key) == (target.ed25519, target.ntor_key)
     assert FAMILY in relay.family
+    family_key = base64.b64decode((authority.folder / "family.public_family_id").read_text().strip() + "=")
+    assert relay.family_keys == (family_key,)
     assert relay.bandwidth_avg_bytes == 2 << 20
     assert relay.bandwidth_burst_bytes == 3 << 20
     assert relay.bandwidth_observed_bytes is not None

@@ -35,18 +35,20 @@ RULES = st.builds(
 )
 RELAYS = st.lists(
     st.builds(
-        lambda fingerprint, nickname, hosts, family: make_relay(
+        lambda fingerprint, nickname, hosts, family, keys: make_relay(
             1,
             nickname,
             fingerprint=fingerprint,
             address=Address(hosts[0], 9001),
             more_addresses=tuple(Address(host, 9001) for host in hosts[1:]),
             family=tuple(sorted(family)),
+            family_keys=tuple(sorted(keys)),
         ),
         FINGERPRINTS,
         NICKNAMES,
         st.lists(HOSTS, min_size=1, max_size=3),
         st.sets(FINGERPRINTS),
+        st.sets(st.sampled_from([b"1", b"2", b"3"]), max_size=2),
     ),
     unique_by=lambda relay: relay.fingerprint,
 )
@@ -60,7 +62,10 @@ def text_of(rule: Rule) -> str:
 def in_family(relay: RelayInfo, head: str, known: Mapping[str, RelayInfo]) -> bool:
     if relay.fingerprint == head:
         return True
-    return head in known and head in relay.family and relay.fingerprint in known[head].family
+    if head not in known:
+        return False
+    mutual = head in relay.family and relay.fingerprint in known[head].family
+    return mutual or any(key in known[head].family_keys for key in relay.family_keys)
 
 
 def matches(rule: Rule, relay: RelayInfo, known: Mapping[str, RelayInfo]) -> bool:

@@ -97,6 +97,18 @@ def test_a_family_is_mutual() -> None:
     assert lines(f"allow family:{C}", *relays) == {"C": 1}
 
 
+def test_relays_that_share_a_family_key() -> None:
+    one, other = b"1" * 32, b"2" * 32
+    relays = (
+        relay(A, family_keys=(one, other)),
+        relay(B, family_keys=(one,)),
+        relay(C, family_keys=(other,)),
+    )
+    assert lines(f"allow family:{A}", *relays, relay(D)) == {"A": 1, "B": 1, "C": 1}
+    assert lines(f"allow family:{B}\nallow family:{C}", *relays, relay(D)) == {"A": 1, "B": 1, "C": 2}
+    assert lines(f"deny family:{D}\nallow family:{A}", *relays, relay(D)) == {"A": 2, "B": 2, "C": 2, "D": 1}
+
+
 def test_a_family_whose_head_is_unknown_is_nobody() -> None:
     assert lines(f"allow family:{B}", relay(A, family=(B,))) == {}
 

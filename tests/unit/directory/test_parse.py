@@ -25,6 +25,7 @@ REAL_FIRST = {
     "unmeasured": False,
     "running": True,
     "family": [],
+    "family_keys": [],
 }
 
 
