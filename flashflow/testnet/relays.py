@@ -2,7 +2,6 @@
 
 import selectors
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -146,11 +145,6 @@ class RelayProcess:
                     break
                 line += piece
         return line.decode(errors="replace")
-
-
-def module_command(module: str, *args: str) -> tuple[str, ...]:
-    """The command that runs another relay module, say one that cheats."""
-    return (sys.executable, "-m", module, *args)
 
 
 def start_all(specs: Sequence[RelaySpec]) -> list[RelayProcess]:

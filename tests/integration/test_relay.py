@@ -263,39 +263,3 @@ def test_signals_end_it(tmp_path, certificate, number, status) -> None:
         process.signal(number)
         assert held.at_end()
         assert process.wait() == status
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (["--nickname", "no spaces"], "1 to 19 letters and digits expected"),
-        (["--listen", "127.0.0.1"], "not an address"),
-        (["--listen", "192.0.2.1:0"], "cannot listen on 192.0.2.1:0"),
-        (["--listen", "localhost:0"], "an IP address expected, not a name"),
-        (["--rate-mbps", "0"], "--rate-mbps 0: 0.1 to 1e+06 expected"),
-        (["--coordinator", "/nonexistent"], "No such file"),
-        (["--coordinator", "/dev/null"], "not a PEM certificate"),
-        (["--counts", "/nonexistent/counts"], "counts file /nonexistent/counts"),
-    ],
-)
-def test_what_it_cannot_start_with_is_one_line(tmp_path, options, said) -> None:
-    process = RelayProcess(RelaySpec(tmp_path, options=tuple(options)))
-    status = process.wait(20)
-    process.stop()
-    log = process.log.read_text()
-    assert said in log
-    assert log.count("\n") == 1
-    assert status in (1, 2)
-
-
-def test_a_port_in_use_and_damaged_keys_are_one_line(tmp_path, relay) -> None:
-    taken = RelayProcess(RelaySpec(tmp_path / "a", listen=(relay.address,)))
-    assert taken.wait(20) == 1
-    assert "Address already in use" in taken.log.read_text()
-    taken.stop()
-    (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "relay_keys.json").write_text("{}")
-    damaged = RelayProcess(RelaySpec(tmp_path / "b"))
-    assert damaged.wait(20) == 1
-    assert "relay_keys.json: relay keys: not what was stored" in damaged.log.read_text()
-    damaged.stop()

@@ -64,6 +64,13 @@ def keep_echoing(made: MiniClient, window: int = 400) -> None:
         return
 
 
+def wait_for_traffic(relay: RelayProcess) -> None:
+    deadline = time.monotonic() + 20
+    while not (counts := read_counts(relay.counts)) or counts[-1].written_bytes < 500_000:
+        assert time.monotonic() < deadline, relay.log_tail()
+        time.sleep(0.02)
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_what_is_sent_comes_back(tmp_path, host) -> None:
     spec = RelaySpec(tmp_path, listen=(Address(host, 0),), options=("--loop",))
@@ -82,7 +89,8 @@ def test_background_is_capped_and_reported_during_a_measurement(tmp_path) -> Non
     options = ("--loop", "--rate-mbps", str(RATE_MBPS), "--background-ratio", str(RATIO), *trusted)
     with RelayProcess(RelaySpec(tmp_path, options=options)) as relay:
         relay.wait_ready()
-        busy = background(relay, 2 * RATE_MBPS, 5.0)
+        busy = background(relay, 2 * RATE_MBPS, 8.0)
+        wait_for_traffic(relay)
         coordinator = client(relay, certificate)
         assert coordinator.start(params(TOKEN, duration_s=3)) == MeasParamsOk()
         made = client(relay)
@@ -91,7 +99,8 @@ def test_background_is_capped_and_reported_during_a_measurement(tmp_path) -> Non
         echoing.start()
         reports = [coordinator.receive_measurement() for _ in range(3)]
         echoing.join(20)
-        finish(busy)
+        busy.terminate()
+        busy.communicate(timeout=20)
         counts = read_counts(relay.counts)
     assert [report.second for report in reports if isinstance(report, MeasBg)] == [1, 2, 3]
     for report in reports:

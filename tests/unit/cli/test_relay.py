@@ -1,12 +1,15 @@
+import socket
 from hashlib import sha256
 
 import pytest
 
+from flashflow.cli import main
 from flashflow.cli.relay import check_nickname, parse_coordinator, parse_listen, ready_line
 from flashflow.model.errors import UsageError
 from flashflow.model.ids import Address
 from flashflow.orlink.keys import pem
-from support.orlink_keys import link_certificate
+from flashflow.relay.identity import KEYS_FILE
+from support.orlink_keys import link_certificate, relay_keys
 
 
 def test_the_ready_line() -> None:
@@ -48,3 +51,49 @@ def test_nicknames_are_those_that_tor_takes(name) -> None:
     with pytest.raises(UsageError):
         check_nickname(name)
     assert check_nickname("x" * 19) == "x" * 19
+
+
+def start(tmp_path, *options: str) -> int:
+    """The exit status of a relay that cannot start."""
+    own = ["relay", "--data-dir", str(tmp_path), "--nickname", "relay", "--listen", "127.0.0.1:0"]
+    return main([*own, *options])
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        (["--nickname", "no spaces"], 2, "1 to 19 letters and digits expected"),
+        (["--listen", "127.0.0.1"], 2, "not an address"),
+        (["--listen", "localhost:0"], 2, "an IP address expected, not a name"),
+        (["--listen", "192.0.2.1:0"], 1, "cannot listen on 192.0.2.1:0: "),
+        (["--rate-mbps", "0"], 2, "--rate-mbps 0: 0.1 to 1e+06 expected"),
+        (["--rate-mbps", "nan"], 2, "--rate-mbps nan: "),
+        (["--max-duration-s", "601"], 2, "--max-duration-s 601: 1 to 600 expected"),
+        (["--coordinator", "/nonexistent"], 2, "No such file"),
+        (["--coordinator", "/dev/null"], 2, "not a PEM certificate"),
+        (["--counts", "/nonexistent/counts"], 1, "counts file /nonexistent/counts: "),
+    ],
+)
+def test_what_it_cannot_start_with_is_one_line(tmp_path, capsys, options, status, said) -> None:
+    (tmp_path / KEYS_FILE).write_text(relay_keys().to_json())
+    assert start(tmp_path, *options) == status
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("flashflow relay: ")
+    assert said in err
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_port_in_use_is_one_line(tmp_path, capsys, host) -> None:
+    (tmp_path / KEYS_FILE).write_text(relay_keys().to_json())
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as taken:
+        address = Address(host, taken.getsockname()[1])
+        assert start(tmp_path, "--listen", str(address)) == 1
+    assert capsys.readouterr().err == f"flashflow relay: cannot listen on {address}: Address already in use\n"
+
+
+def test_damaged_keys_are_one_line(tmp_path, capsys) -> None:
+    (tmp_path / KEYS_FILE).write_text("{}")
+    assert start(tmp_path) == 1
+    assert f"{tmp_path / KEYS_FILE}: relay keys: not what was stored" in capsys.readouterr().err
