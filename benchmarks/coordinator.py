@@ -76,7 +76,7 @@ class Load:
             do.SendTorCommand: self.play_tor,
             do.SendToCtrl: self.on_answer,
             do.SaveMeasurement: self.thread.save_measurement,
-            do.SavePeriod: self.thread.save_period,
+            do.SaveProgress: self.thread.save_progress,
             do.WriteV3bw: self.thread.write_v3bw,
             do.LoadRelays: lambda e: None,
             do.Log: lambda e: None,

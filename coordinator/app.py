@@ -13,12 +13,11 @@ from coordinator.core.handle import Coordinator
 from coordinator.core.params import Params
 from coordinator.inputs.ctrl_server import CtrlServer, make_cookie
 from coordinator.outputs.relays import relay_source
-from coordinator.outputs.store_thread import PERIOD_KEY, StoreThread
+from coordinator.outputs.store_thread import StoreThread, stored_progress
 from coordinator.outputs.tor_client import TorClient
 from flashflow import __version__
 from flashflow.config.coord import CoordConfig
-from flashflow.model.errors import LocalError
-from flashflow.model.ids import Fingerprint, parse_fingerprint
+from flashflow.model.errors import UsageError
 from flashflow.shell.files import lock_datadir, make_private_dir
 from flashflow.shell.loop import Loop, read_clocks
 from flashflow.shell.parent import own_command
@@ -117,7 +116,7 @@ class CoordinatorService:
             seed=secrets.token_bytes(32),
             results=tuple(self._store.latest_results(0.0)),
             failures=tuple(failures.items()),
-            period=_stored_period(self._store),
+            progress=stored_progress(self._store),
         )
 
     def _outputs(self) -> dict[type, Callable[..., object]]:
@@ -127,7 +126,7 @@ class CoordinatorService:
             do.SendToCtrl: self._ctrl.send,
             do.CloseCtrl: self._ctrl.close_conn,
             do.SaveMeasurement: self._thread.save_measurement,
-            do.SavePeriod: self._thread.save_period,
+            do.SaveProgress: self._thread.save_progress,
             do.ReadResults: self._thread.read_results,
             do.WriteV3bw: self._thread.write_v3bw,
             do.LoadRelays: lambda effect: self._relays.load(),
@@ -160,19 +159,12 @@ def tor_command(config: CoordConfig) -> list[str]:
     )
 
 
-def _stored_period(store: Store) -> tuple[float, tuple[Fingerprint, ...]] | None:
-    stored = store.get_state(PERIOD_KEY)
-    if stored is None:
-        return None
-    try:
-        taken = tuple(parse_fingerprint(text) for text in stored["taken"])
-        return float(stored["start_utc_s"]), taken
-    except (KeyError, TypeError, ValueError, LocalError) as error:
-        raise LocalError(f"{store.path}: damaged: state {PERIOD_KEY!r} cannot be understood") from error
-
-
 def prepare(config: CoordConfig) -> Store:
-    """Directories, the lock of the data directory, the store. Raises LocalError."""
+    """Directories, the lock of the data directory, the store. Raises LocalError, UsageError."""
+    if config.tor_bin:
+        raise UsageError(
+            f"[tor] tor_bin: expected nothing, got {config.tor_bin!r} (only FlashFlow's own Tor client can measure)"
+        )
     for path in (config.datadir, config.keydir, config.resultsdir, config.tor_datadir):
         make_private_dir(path)
     if config.starts_directory_tor:

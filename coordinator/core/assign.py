@@ -66,8 +66,11 @@ def _start(state: State, request: Request, rates: dict[str, int], now: Now) -> l
     shares = {
         name: _share(state, state.team[name], request.mode, rate, len(rates)) for name, rate in rates.items()
     }
-    meas = Measurement(request.meas_id, relay, request.mode, now, shares, watchers=request.watchers)
+    meas = Measurement(
+        request.meas_id, relay, request.mode, now, request.scheduled, shares, watchers=request.watchers
+    )
     state.measurements[meas.meas_id] = meas
+    state.unsaved = True
     first = _launch(state, meas) if meas.mode == "echo" else connect_all(state, meas)
     meas.set_deadline(now, state.params)
     return [

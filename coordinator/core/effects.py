@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from coordinator.core.events import Progress
 from flashflow.model.ids import Fingerprint
 from flashflow.model.relay import RelayInfo
 from flashflow.model.results import MeasurementRecord
@@ -61,13 +62,11 @@ class SaveMeasurement:
 
 
 @dataclass(frozen=True, slots=True)
-class SavePeriod:
-    """Remember which relays were taken in this period."""
+class SaveProgress:
+    """Remember what a restart has to know."""
 
-    start_utc_s: float
-    """The period's start."""
-    taken: tuple[Fingerprint, ...]
-    """The relays, in order."""
+    progress: Progress
+    """The whole of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +117,7 @@ Effect = (
     | SendToCtrl
     | CloseCtrl
     | SaveMeasurement
-    | SavePeriod
+    | SaveProgress
     | ReadResults
     | WriteV3bw
     | LoadRelays

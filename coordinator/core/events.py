@@ -3,11 +3,41 @@
 from dataclasses import dataclass
 
 from flashflow.directory.filter import RelayFilter
-from flashflow.model.ids import Fingerprint, MeasId
+from flashflow.model.ids import Fingerprint, MeasId, Mode
 from flashflow.model.relay import RelayInfo
 from flashflow.model.results import MeasurementRecord
 from flashflow.store.latest import LatestResult
 from flashflow.wire.messages import Message
+
+
+@dataclass(frozen=True, slots=True)
+class InWork:
+    """A measurement that had begun and not ended."""
+
+    meas_id: MeasId
+    """Its id."""
+    fingerprint: Fingerprint
+    """The relay."""
+    nickname: str
+    """The relay's nickname."""
+    mode: Mode
+    """How it is measured."""
+    started_utc_s: float
+    """When it was begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a restart has to know; kept in the store whenever it changes."""
+
+    period_utc_s: float
+    """Start of the period."""
+    taken: tuple[Fingerprint, ...]
+    """Relays that the slot timer is done with in this period."""
+    retried: tuple[Fingerprint, ...]
+    """Relays that get one more measurement in it, since the first failed without their fault."""
+    in_work: tuple[InWork, ...]
+    """Measurements that had begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +50,8 @@ class Started:
     """Last results from the store."""
     failures: tuple[tuple[Fingerprint, int], ...]
     """Recent failures per relay from the store."""
-    period: tuple[float, tuple[Fingerprint, ...]] | None
-    """Stored schedule: start of a period (UTC) and the relays already taken in it."""
+    progress: Progress | None
+    """What the last run left."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Any
 from coordinator.core import effects as do
 from coordinator.core.aggregate import Aggregate, aggregate
 from coordinator.core.effects import Effect
-from coordinator.core.events import MeasurementNotStored, MeasurementStored, StoreFailed
+from coordinator.core.events import InWork, MeasurementNotStored, MeasurementStored, StoreFailed
 from coordinator.core.measurement import RUNNING, Measurement, Phase, Trigger
 from coordinator.core.state import Request, State
 from coordinator.core.views import result_view
@@ -96,7 +96,7 @@ def on_not_stored(state: State, event: MeasurementNotStored, now: Now) -> list[E
 
 
 def on_store_failed(state: State, event: StoreFailed, now: Now) -> list[Effect]:
-    """The period's list was not written: after a restart its relays would be measured again."""
+    """The progress was not written: after a restart relays may be measured again."""
     return [do.Log(logging.ERROR, event.reason)]
 
 
@@ -117,8 +117,7 @@ def give_up_saving(state: State, meas: Measurement, now: Now) -> list[Effect]:
     lost = do.Log(
         logging.ERROR, f"measurement {meas.meas_id} was not stored and is lost: {result_view(meas.record)}"
     )
-    meas.advance(Trigger.STORED, now, state.params)
-    del state.measurements[meas.meas_id]
+    _forget(state, meas, now)
     return [lost, *tell_watchers(meas, {"event": "done", **view})]
 
 
@@ -138,14 +137,26 @@ def _learn(state: State, record: MeasurementRecord) -> None:
 
 
 def _end(state: State, meas: Measurement, record: MeasurementRecord, now: Now) -> list[Effect]:
-    meas.advance(Trigger.STORED, now, state.params)
-    del state.measurements[meas.meas_id]
+    _forget(state, meas, now)
     done = tell_watchers(meas, {"event": "done", **result_view(record)})
     if record.result_bytes is None:
         return done
     bound = "" if record.accepted else " (a lower bound: too close to what was allocated)"
     rate = f"{to_mbps(record.result_bytes):.3f} Mbit/s"
     return [do.info(f"measurement {meas.meas_id} of {record.nickname}: {rate}{bound}"), *done]
+
+
+def _forget(state: State, meas: Measurement, now: Now) -> None:
+    """The measurement is over. A scheduled one is done for this period unless it failed without the relay's fault,
+    which gives it one more chance."""
+    meas.advance(Trigger.STORED, now, state.params)
+    del state.measurements[meas.meas_id]
+    state.unsaved = True
+    if not meas.scheduled:
+        return
+    fingerprint, period = meas.relay.fingerprint, state.period
+    blameless = meas.failure is not None and meas.failure.kind is not ErrorKind.PEER
+    (period.retried if blameless and fingerprint not in period.retried else period.taken).append(fingerprint)
 
 
 def _stop_parts(state: State, meas: Measurement) -> list[Effect]:
@@ -169,6 +180,28 @@ def _stop_reason(meas: Measurement) -> str:
 def _save(state: State, meas: Measurement, summed: Aggregate | None, now: Now) -> list[Effect]:
     meas.record = _record(state, meas, summed, now)
     return [do.SaveMeasurement(meas.record)]
+
+
+def interrupted(state: State, left: InWork, now: Now) -> MeasurementRecord:
+    """The record of a measurement in which the last run ended."""
+    return MeasurementRecord(
+        meas_id=left.meas_id,
+        fingerprint=left.fingerprint,
+        nickname=left.nickname,
+        mode=left.mode,
+        started_utc_s=left.started_utc_s,
+        active_utc_s=None,
+        ended_utc_s=max(now.utc_s, left.started_utc_s),
+        duration_s=state.params.duration_s,
+        background_ratio=float(state.params.background_ratio),
+        shares=(),
+        background=(),
+        result_bytes=None,
+        background_bytes=None,
+        accepted=False,
+        failure=Failure(ErrorKind.LOCAL, "the coordinator ended during the measurement"),
+        bandwidth_avg_bytes=None,
+    )
 
 
 def _record(state: State, meas: Measurement, summed: Aggregate | None, now: Now) -> MeasurementRecord:

@@ -53,6 +53,9 @@ class Coordinator:
         effects = HANDLERS[type(event)](self.state, event, now)
         effects += start_what_fits(self.state, now)
         state = self.state
+        if state.unsaved:
+            state.unsaved = False
+            effects.append(do.SaveProgress(state.progress()))
         if state.draining and not state.measurements and not state.stopped:
             state.stopped = True
             effects.append(do.StopService())

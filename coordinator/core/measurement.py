@@ -124,6 +124,8 @@ class Measurement:
     """`echo` (begins with LAUNCHING) or `loop` (no coordinator's circuit: begins with CONNECTING)."""
     begun: Now
     """When it began."""
+    scheduled: bool
+    """By the slot timer; else a controller asked."""
     shares: dict[str, Share]
     """The measurers by name, in order of name."""
     phase: Phase = Phase.LAUNCHING

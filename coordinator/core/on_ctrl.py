@@ -10,7 +10,7 @@ from coordinator.core.state import Request, State
 from coordinator.core.views import measurers_view, relays_view, result_view, status_view
 from flashflow.model.clock import Now
 from flashflow.model.errors import ErrorKind
-from flashflow.model.ids import MeasId
+from flashflow.model.ids import Fingerprint, MeasId
 from flashflow.model.relay import RelayInfo
 from flashflow.model.results import Failure
 
@@ -128,11 +128,22 @@ def _cancel(state: State, conn: int, args: list[str], now: Now) -> Answer:
     waiting = [request for request in state.queue if request.meas_id == meas_id]
     if waiting:
         state.queue.remove(waiting[0])
+        if waiting[0].scheduled:
+            _done_with(state, waiting[0].fingerprint)
         return [done, *drop_request(waiting[0], reason)]
     if meas_id not in state.measurements:
         return f"no measurement {meas_id} is in work"
-    effects = fail(state, state.measurements[meas_id], reason, now)
+    meas = state.measurements[meas_id]
+    effects = fail(state, meas, reason, now)
+    if effects and meas.scheduled:
+        meas.scheduled = False  # not again in this period: somebody does not want it
+        _done_with(state, meas.relay.fingerprint)
     return [done, *effects] if effects else f"measurement {meas_id} is being saved already"
+
+
+def _done_with(state: State, fingerprint: Fingerprint) -> None:
+    state.period.taken.append(fingerprint)
+    state.unsaved = True
 
 
 def _status(state: State, conn: int, args: list[str], now: Now) -> Answer:

@@ -4,8 +4,8 @@ import math
 
 from coordinator.core import effects as do
 from coordinator.core.effects import Effect
-from coordinator.core.events import RelaysFailed, RelaysLoaded, Started, StopRequested
-from coordinator.core.finish import complete, drop_request, fail, give_up_saving, save_again
+from coordinator.core.events import Progress, RelaysFailed, RelaysLoaded, Started, StopRequested
+from coordinator.core.finish import complete, drop_request, fail, give_up_saving, interrupted, save_again
 from coordinator.core.measurement import Measurement, Phase
 from coordinator.core.on_ctrl import new_request, refusal
 from coordinator.core.state import Period, State
@@ -21,12 +21,18 @@ def on_started(state: State, event: Started, now: Now) -> list[Effect]:
     state.started_mono_s = now.mono_s
     state.results = {result.fingerprint: result for result in event.results}
     state.failures = dict(event.failures)
-    if event.period is not None:
-        state.period = Period(event.period[0], list(event.period[1]))
     state.next_slot_utc_s = _next_slot(state, now.utc_s)
     state.next_refresh_s = now.mono_s + state.params.directory_refresh_s
     state.next_v3bw_s = now.mono_s + state.params.v3bw_interval_s
-    return [do.LoadRelays()]
+    left = _take_up(state, event.progress, now) if event.progress else []
+    return [*left, do.LoadRelays()]
+
+
+def _take_up(state: State, progress: Progress, now: Now) -> list[Effect]:
+    """Go on with the period; what was in work when the last run ended has failed, and its relay is due again."""
+    state.period = Period(progress.period_utc_s, list(progress.taken), list(progress.retried))
+    state.unsaved = bool(progress.in_work)
+    return [do.SaveMeasurement(interrupted(state, left, now)) for left in progress.in_work]
 
 
 def on_relays(state: State, event: RelaysLoaded, now: Now) -> list[Effect]:
@@ -78,6 +84,8 @@ def on_timer(state: State, event: TimerFired, now: Now) -> list[Effect]:
             effects += save_again(meas)
         if now.mono_s >= meas.deadline_s:
             effects += _on_deadline(state, meas, now)
+    if state.next_slot_utc_s - now.utc_s > state.params.slot_s:  # the clock was set back
+        state.next_slot_utc_s = _next_slot(state, now.utc_s)
     if now.utc_s >= state.next_slot_utc_s and not state.draining:
         effects += begin_of_slot(state, now)
     if now.mono_s >= state.next_refresh_s:
@@ -105,31 +113,27 @@ def next_timer(state: State, now: Now) -> float:
 def begin_of_slot(state: State, now: Now) -> list[Effect]:
     """Queue the next relay of this period, unless nothing could measure it or earlier ones still wait.
 
-    The period's list is kept in the store, so that a restart neither doubles nor forgets a relay.
+    A relay is done with when its measurement has ended (finish.py), and that is kept in the store: so neither a
+    restart nor a cancelled or dropped request doubles or forgets one.
     """
     effects = begin_of_period(state, now)
     state.next_slot_utc_s = _next_slot(state, now.utc_s)
-    assert state.period is not None
-    taken = set(state.period.taken)
+    done = {*state.period.taken, *(meas.relay.fingerprint for meas in state.measurements.values())}
     due = [
-        fp
-        for fp in _to_measure(state)
-        if fp not in taken and (state.tor_up or state.rules[fp].mode == "loop")
+        fp for fp in _to_measure(state) if fp not in done and (state.tor_up or state.rules[fp].mode == "loop")
     ]
-    if not due or not state.connected_team() or state.queue:
-        return effects
-    relay = state.relays[due[0]]
-    state.queue.append(new_request(state, relay, scheduled=True))
-    state.period.taken.append(relay.fingerprint)
-    return [*effects, do.SavePeriod(state.period.start_utc_s, tuple(state.period.taken))]
+    if due and state.connected_team() and not state.queue:
+        state.queue.append(new_request(state, state.relays[due[0]], scheduled=True))
+    return effects
 
 
 def begin_of_period(state: State, now: Now) -> list[Effect]:
     """At a period's first slot, and at the first slot of a run that finds no stored period."""
     start = now.utc_s - now.utc_s % state.params.period_s
-    if state.period is not None and state.period.start_utc_s == start:
+    if state.period.start_utc_s == start:
         return []
     state.period = Period(start)
+    state.unsaved = True
     return [do.info(f"a period begins with {len(_to_measure(state))} relays to measure")]
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from coordinator.core.draw import Draw
+from coordinator.core.events import InWork, Progress
 from coordinator.core.measurement import RUNNING, Measurement
 from coordinator.core.params import Params
 from flashflow.directory.filter import Rule
@@ -49,9 +50,11 @@ class Period:
     """The schedule of part A: each relay of the filter once a period, in slots."""
 
     start_utc_s: float
-    """Its start, Unix time."""
+    """Its start, Unix time; 0 before the first slot of a new deployment."""
     taken: list[Fingerprint] = field(default_factory=list)
-    """Relays already taken, in order."""
+    """Relays that the slot timer is done with, in order."""
+    retried: list[Fingerprint] = field(default_factory=list)
+    """Relays whose first measurement failed without their fault."""
 
 
 @dataclass(slots=True)
@@ -80,8 +83,10 @@ class State:
     """Those in work."""
     queue: list[Request] = field(default_factory=list)
     """Those that wait, first come first served."""
-    period: Period | None = None
+    period: Period = field(default_factory=lambda: Period(0.0))
     """The current period."""
+    unsaved: bool = False
+    """What progress() gives has changed."""
     next_slot_utc_s: float = 0.0
     """Start of the next slot."""
     tor_up: bool = False
@@ -115,6 +120,15 @@ class State:
             meas_id = MeasId(1 + self.draw.below("meas_id", 2**32 - 1))
             if meas_id not in used:
                 return meas_id
+
+    def progress(self) -> Progress:
+        """What a restart has to know."""
+        in_work = [
+            InWork(meas.meas_id, meas.relay.fingerprint, meas.relay.nickname, meas.mode, meas.begun.utc_s)
+            for meas in self.measurements.values()
+        ]
+        period = self.period
+        return Progress(period.start_utc_s, tuple(period.taken), tuple(period.retried), tuple(in_work))
 
     def free_bytes(self, name: str) -> int:
         """What a measurer has left beside its running measurements, cell bytes/s."""

@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from coordinator.core import effects as do
 from coordinator.core import events as ev
 from coordinator.core.v3bw import build_v3bw
@@ -16,7 +18,22 @@ from flashflow.model.errors import LocalError
 from flashflow.model.results import MeasurementRecord
 from flashflow.store.store import Store
 
-PERIOD_KEY = "period"
+PROGRESS_KEY = "progress"
+
+
+_PROGRESS = TypeAdapter(ev.Progress)
+
+
+def stored_progress(store: Store) -> ev.Progress | None:
+    """What the last run left. Raises LocalError if it cannot be understood."""
+    stored = store.get_state(PROGRESS_KEY)
+    if stored is None:
+        return None
+    try:
+        return _PROGRESS.validate_python(stored)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise LocalError(f"{store.path}: damaged: state {PROGRESS_KEY!r}: {first['msg']}") from None
 
 
 class StoreThread:
@@ -46,9 +63,9 @@ class StoreThread:
         """Write a record."""
         self._run(self._save, effect.record)
 
-    def save_period(self, effect: do.SavePeriod) -> None:
-        """Remember the period's relays."""
-        self._run(self._put_period, effect)
+    def save_progress(self, effect: do.SaveProgress) -> None:
+        """Remember what a restart has to know."""
+        self._run(self._put_progress, effect.progress)
 
     def read_results(self, effect: do.ReadResults) -> None:
         """Read records."""
@@ -79,11 +96,9 @@ class StoreThread:
             return ev.MeasurementNotStored(record.meas_id, error.reason)
         return ev.MeasurementStored(record.meas_id)
 
-    def _put_period(self, effect: do.SavePeriod) -> object | None:
+    def _put_progress(self, progress: ev.Progress) -> object | None:
         try:
-            self._store.put_state(
-                PERIOD_KEY, {"start_utc_s": effect.start_utc_s, "taken": list(effect.taken)}
-            )
+            self._store.put_state(PROGRESS_KEY, _PROGRESS.dump_python(progress, mode="json"))
         except LocalError as error:
             return ev.StoreFailed(error.reason)
         return None

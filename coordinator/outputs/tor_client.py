@@ -1,20 +1,14 @@
-"""The coordinator's Tor client: started, watched, started again with back-off; commands go through a bounded wait."""
+"""The coordinator's Tor client: kept running by TorKeeper, its events and answers handed to the core."""
 
-import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
 
 from coordinator.core.effects import SendTorCommand
 from coordinator.core.events import TorCameUp, TorReplied, TorWasLost
-from flashflow.model.errors import FlashFlowError
-from flashflow.shell.parent import child_environment
 from flashflow.shell.tasks import TaskGroupOfNamed
-from flashflow.shell.tordriver import TorDriver
+from flashflow.shell.torkeeper import TorKeeper
 from flashflow.torctl.events import EventError
-
-FIRST_DELAY_S = 1.0
-LONGEST_DELAY_S = 32.0
 
 log = logging.getLogger(__name__)
 
@@ -25,35 +19,19 @@ class TorClient:
     def __init__(
         self, argv: list[str], control_socket: Path, tasks: TaskGroupOfNamed, post: Callable[[object], None]
     ) -> None:
-        self._argv = argv
-        self._control_socket = control_socket
         self._tasks = tasks
         self._post = post
-        self._driver: TorDriver | None = None
-        self._lost = asyncio.Event()
+        self._keeper = TorKeeper(
+            argv,
+            control_socket,
+            on_event=self._on_event,
+            on_up=lambda: post(TorCameUp()),
+            on_lost=lambda reason: post(TorWasLost(reason)),
+        )
 
     async def run(self) -> None:
         """Until cancelled."""
-        delay_s = FIRST_DELAY_S
-        while True:
-            self._lost.clear()
-            driver = TorDriver(
-                control_socket=self._control_socket, on_event=self._on_event, on_lost=self._on_lost
-            )
-            try:
-                await driver.start(self._argv, child_environment())
-            except FlashFlowError as error:
-                log.error("%s (trying again in %.0f s)", error.reason, delay_s)
-            else:
-                self._driver = driver
-                self._post(TorCameUp())
-                await self._lost.wait()
-                delay_s = FIRST_DELAY_S
-            finally:
-                self._driver = None
-                await asyncio.shield(driver.close())
-            await asyncio.sleep(delay_s)
-            delay_s = min(2 * delay_s, LONGEST_DELAY_S)
+        await self._keeper.run()
 
     def send(self, effect: SendTorCommand) -> None:
         """Send one command; the outcome comes as TorReplied."""
@@ -65,14 +43,6 @@ class TorClient:
         else:
             self._post(event)
 
-    def _on_lost(self, reason: str) -> None:
-        if not self._lost.is_set():
-            self._lost.set()
-            self._post(TorWasLost(reason))
-
     async def _command(self, effect: SendTorCommand) -> None:
-        if self._driver is None:
-            self._post(TorReplied(effect.effect_id, ok=False, text="the Tor client is not running"))
-            return
-        reply = await self._driver.command(effect.line, effect.timeout_s)
-        self._post(TorReplied(effect.effect_id, reply.ok, reply.text))
+        ok, text = await self._keeper.command(effect.line, effect.timeout_s)
+        self._post(TorReplied(effect.effect_id, ok, text))

@@ -24,6 +24,7 @@ def coord(
     logging.basicConfig(
         level=settings.log_level_number, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    logging.getLogger("stem").setLevel(logging.WARNING)
     store = prepare(settings)
 
     async def serve() -> int:

@@ -101,15 +101,17 @@ class TorDriver:
 
     async def command(self, line: str, timeout_s: float = 10.0) -> TorReply:
         """Sends one command. Never raises for what tor does: no answer in time, or no tor, is `ok=False`."""
-        if self._controller is None or self._lost:
+        controller = self._controller
+        if controller is None or self._lost:
             return TorReply(ok=False, code="", text=f"the {self._name} is not running")
-        send = partial(_send, self._controller, line)
+        send = partial(_send, controller, line)
         future = asyncio.get_running_loop().run_in_executor(self._executor, send)
         try:
             return await asyncio.wait_for(asyncio.shield(future), timeout_s)
         except TimeoutError:
             future.add_done_callback(lambda done: done.cancelled() or done.exception())
-            await self._replace()
+            if controller is self._controller:  # another late command may have replaced it
+                await self._replace()
             return TorReply(ok=False, code="", text=f"the {self._name} did not answer within {timeout_s:g} s")
 
     async def close(self) -> None:
@@ -135,7 +137,8 @@ class TorDriver:
             with contextlib.suppress(FileNotFoundError):
                 self._place.unlink()  # a stale socket of an earlier process must not be taken for this one's
         try:
-            self._process = await asyncio.create_subprocess_exec(*argv, env=dict(env))
+            # A session of its own: Ctrl-C is for us, who end it when the measurements in work are over.
+            self._process = await asyncio.create_subprocess_exec(*argv, env=dict(env), start_new_session=True)
         except OSError as exc:
             raise LocalError(f"cannot start the {self._name} {argv[0]}: {exc.strerror or exc}") from exc
         self._watcher = asyncio.create_task(self._watch(self._process), name="tor process")

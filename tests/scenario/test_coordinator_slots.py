@@ -3,7 +3,11 @@
 from coordinator.core import effects as do
 from coordinator.core import events as ev
 from coordinator.core.params import Params
+from flashflow.directory.filter import RelayFilter
+from flashflow.model.errors import ErrorKind
 from flashflow.model.ids import Fingerprint
+from flashflow.model.results import Failure
+from flashflow.wire import messages as wire
 from support.coordinator_world import MIDNIGHT, World, relay
 
 PARAMS = Params(duration_s=5, warmup_s=2, slot_s=30, period_s=300)
@@ -15,10 +19,12 @@ def begun(world: World) -> list[Fingerprint]:
 
 
 def fail_all(world: World) -> None:
-    """Every running measurement ends at once."""
-    for meas_id in list(world.core.state.measurements):
-        world.ctrl(f"cancel {meas_id}")
-        world.say(ev.MeasurementStored(meas_id))
+    """Every running measurement ends at once, by its relay's fault."""
+    for meas in list(world.core.state.measurements.values()):
+        name = next(iter(meas.shares))
+        message = wire.Failure(meas_id=meas.meas_id, code="LAUNCH_CIRCS", kind=ErrorKind.PEER, reason="x")
+        world.say(ev.MeasurerSaid(name, message))
+        world.say(ev.MeasurementStored(meas.meas_id))
 
 
 def run_slots(world: World, slots: int) -> None:
@@ -65,17 +71,80 @@ def test_what_was_taken_is_kept_for_a_restart() -> None:
     world = World(PARAMS, (relay(1), relay(2)))
     world.start()
     run_slots(world, 1)
-    saved = world.of(do.SavePeriod)[-1]
-    assert saved == do.SavePeriod(MIDNIGHT, (relay(1).fingerprint,))
+    saved = world.of(do.SaveProgress)[-1].progress
+    assert saved == ev.Progress(MIDNIGHT, (relay(1).fingerprint,), (), ())
     again = World(PARAMS, (relay(1), relay(2)))
-    again.start(period=(saved.start_utc_s, saved.taken))
+    again.start(progress=saved)
     run_slots(again, 5)
     assert begun(again) == [relay(2).fingerprint]
 
 
+def test_what_was_in_work_at_a_crash_is_recorded_as_failed_and_measured_again() -> None:
+    world = World(PARAMS, (relay(1), relay(2)))
+    world.start()
+    world.sleep(31)
+    saved = world.of(do.SaveProgress)[-1].progress
+    (left,) = saved.in_work
+    assert left.fingerprint == relay(1).fingerprint
+    again = World(PARAMS, (relay(1), relay(2)))
+    again.say(ev.Started(bytes(32), (), (), saved))
+    (lost,) = again.of(do.SaveMeasurement)
+    assert (lost.record.meas_id, lost.record.started_utc_s) == (left.meas_id, left.started_utc_s)
+    assert lost.record.failure == Failure(ErrorKind.LOCAL, "the coordinator ended during the measurement")
+    assert again.of(do.SaveProgress)[-1].progress.in_work == ()
+    again.start(progress=saved)
+    run_slots(again, 5)
+    assert begun(again) == [relay(1).fingerprint, relay(2).fingerprint]
+
+
+def fail_with(world: World, kind: ErrorKind) -> None:
+    """The running measurement fails by a measurer's word."""
+    meas_id = world.meas.meas_id
+    message = wire.Failure(meas_id=meas_id, code="LAUNCH_CIRCS", kind=kind, reason="x")
+    world.say(ev.MeasurerSaid("m1", message))
+    world.say(ev.MeasurementStored(meas_id))
+
+
+def test_a_failure_without_the_relays_fault_gives_one_more_chance() -> None:
+    world = World(PARAMS, (relay(1), relay(2)))
+    world.start()
+    for _ in range(8):
+        world.sleep(30)
+        if world.core.state.measurements:
+            fail_with(world, ErrorKind.NETWORK)
+    ones, twos = relay(1).fingerprint, relay(2).fingerprint
+    assert begun(world) == [ones, ones, twos, twos]
+
+
+def test_a_relay_that_fails_by_its_own_fault_waits_for_the_next_period() -> None:
+    world = World(PARAMS, (relay(1), relay(2)))
+    world.start()
+    for _ in range(8):
+        world.sleep(30)
+        if world.core.state.measurements:
+            fail_with(world, ErrorKind.PEER)
+    assert begun(world) == [relay(1).fingerprint, relay(2).fingerprint]
+
+
+def test_a_scheduled_request_that_is_dropped_comes_again() -> None:
+    """Its relay leaves the consensus while it waits, and comes back."""
+    world = World(PARAMS, (relay(1), relay(2)))
+    world.start()
+    world.sleep(25)
+    world.to_phase("connecting", "relay2")  # takes the whole team, so the slot's request waits
+    world.sleep(6)
+    assert [request.scheduled for request in world.core.state.queue] == [True]
+    world.say(ev.RelaysLoaded((relay(2),), RelayFilter.parse("allow *", "filter")))
+    assert world.core.state.queue == []
+    world.say(ev.RelaysLoaded((relay(1), relay(2)), RelayFilter.parse("allow *", "filter")))
+    fail_all(world)
+    run_slots(world, 3)
+    assert relay(1).fingerprint in begun(world)
+
+
 def test_clock_steps_within_a_period_neither_double_nor_lose() -> None:
     world = World(Params(duration_s=5, warmup_s=2, slot_s=30, period_s=86400), (relay(1), relay(2), relay(3)))
-    world.utc_s = MIDNIGHT + 40000.0
+    world.utc_s = MIDNIGHT + 39990.0
     world.start()
     run_slots(world, 1)
     world.utc_s -= 3600.0

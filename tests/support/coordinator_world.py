@@ -76,10 +76,10 @@ class World:
         self,
         results: tuple[LatestResult, ...] = (),
         filter_text: str = "allow *\n",
-        period: tuple[float, tuple[Fingerprint, ...]] | None = None,
+        progress: ev.Progress | None = None,
     ) -> None:
         """Everything up: relays loaded, Tor client there, measurers m1 and m2 of 500 Mbit/s."""
-        self.say(ev.Started(b"\x07" * 32, results, (), period))
+        self.say(ev.Started(b"\x07" * 32, results, (), progress))
         self.say(ev.RelaysLoaded(self.relays, RelayFilter.parse(filter_text, "filter")))
         self.say(ev.TorCameUp())
         for name in ("m1", "m2"):
