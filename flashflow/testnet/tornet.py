@@ -1,0 +1,224 @@
+"""A private network of stock tor on loopback: directory authorities, and relays with limits of their own.
+
+Every tor is a process with its own folder; none outlives the process that made the network. As a context manager the
+network ends them all.
+"""
+
+import random
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from flashflow.model.errors import LocalError
+from flashflow.model.ids import Address, Fingerprint
+from flashflow.model.units import from_mbps
+from flashflow.testnet.tornet_documents import CONSENSUS_PATH, ConsensusEntry, consensus_entries, fetch
+from flashflow.testnet.tornet_keys import make_authority
+from flashflow.testnet.tornet_node import TorNode, find_program, stop_nodes, wait_for
+
+LIVE_PARAMS = (
+    "DoSConnectionEnabled=1 DoSConnectionMaxConcurrentCount=50 DoSConnectionConnectRate=20"
+    " DoSConnectionConnectBurst=40 DoSCircuitCreationEnabled=1 DoSCircuitCreationMinConnections=3"
+    " DoSCircuitCreationRate=2 DoSCircuitCreationBurst=60"
+    " circ_max_cell_queue_size=1250 circ_max_cell_queue_size_out=1000"
+)
+"""Defences of the live network, as its consensus of 2024 sets them.
+
+A relay counts only addresses where no relay is known: clients must come from another one than the network's `host`.
+"""
+VOTING_INTERVAL_S = 10
+"""From one consensus to the next."""
+READY_S = 60.0
+"""Longest time from launch to a consensus with every relay; 9 to 17 s are usual."""
+PORTS = range(12_000, 32_000)
+"""Below those that Linux gives to outgoing connections, so that none of them is taken between choice and use."""
+
+
+@dataclass(frozen=True, slots=True)
+class TorRelaySpec:
+    """One relay of the network."""
+
+    nickname: str
+    """Its nickname, and its folder's name."""
+    rate_mbps: float | None = None
+    """RelayBandwidthRate, Mbit/s of what tor counts (TLS bytes); None for no limit."""
+    burst_mbps: float | None = None
+    """RelayBandwidthBurst, Mbit; None for one second of `rate_mbps`."""
+    max_advertised_mbps: float | None = None
+    """MaxAdvertisedBandwidth, Mbit/s; None for no limit."""
+    torrc_lines: tuple[str, ...] = ()
+    """Further lines of its torrc."""
+
+    def limits(self) -> list[str]:
+        """The torrc lines of its limits."""
+        lines = []
+        if self.rate_mbps is not None:
+            lines += [
+                f"RelayBandwidthRate {from_mbps(self.rate_mbps)} bytes",
+                f"RelayBandwidthBurst {from_mbps(self.burst_mbps or self.rate_mbps)} bytes",
+            ]
+        if self.max_advertised_mbps is not None:
+            lines.append(f"MaxAdvertisedBandwidth {from_mbps(self.max_advertised_mbps)} bytes")
+        return lines
+
+
+class TorNetwork:
+    """Authorities `auth1` … and relays. `start` returns when every authority's consensus lists every relay."""
+
+    def __init__(
+        self,
+        folder: Path,
+        relays: Sequence[TorRelaySpec],
+        *,
+        host: str = "127.0.0.1",
+        authorities: int = 3,
+        consensus_params: str = "",
+        bandwidths_file: Path | None = None,
+        authority_lines: Sequence[str] = (),
+    ) -> None:
+        """`host`: a loopback address; with ::1 each relay listens there beside 127.0.0.1, which tor cannot do without.
+
+        `bandwidths_file` is the v3bw file that every authority reads before it votes; it need not exist yet. Raises
+        LocalError, MissingTorError.
+        """
+        find_program("tor-gencert")
+        self.host = host
+        """Where everything listens; IPv4 in any case for the authorities."""
+        self.authorities: list[TorNode] = []
+        self.relays: list[TorNode] = []
+        self.directory_lines: list[str] = []
+        """torrc lines by which any tor becomes part of this network, a client too."""
+        self._ipv4 = host if ip_address(host).version == 4 else "127.0.0.1"
+        self._relay_specs = tuple(relays)
+        self._authority_lines = [
+            *(["ConsensusParams " + consensus_params] if consensus_params else []),
+            *([f"V3BandwidthsFile {bandwidths_file}"] if bandwidths_file else []),
+            *authority_lines,
+        ]
+        ports = iter(_free_ports(self._ipv4, 2 * authorities + 2 * len(relays)))
+        for number in range(1, authorities + 1):
+            name, address = f"auth{number}", Address(self._ipv4, next(ports))
+            self.authorities.append(TorNode(name, folder / name, address, dir_port=next(ports)))
+        for spec in relays:
+            hosts = dict.fromkeys([self._ipv4, host])
+            addresses = [Address(ip, next(ports)) for ip in hosts]
+            self.relays.append(TorNode(spec.nickname, folder / spec.nickname, *addresses))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def nodes(self) -> list[TorNode]:
+        """Every tor."""
+        return [*self.authorities, *self.relays]
+
+    def launch(self) -> None:
+        """Make keys, start every tor. Raises LocalError."""
+        self.directory_lines = [
+            "TestingTorNetwork 1",
+            *(make_authority(node, _ports(node)) for node in self.authorities),
+        ]
+        common = [
+            *self.directory_lines,
+            "AssumeReachable 1",
+            f"Address {self._ipv4}",
+            f"OutboundBindAddress {self._ipv4}",
+            "SocksPort 0",
+            "ContactInfo none@example.net",
+            "ExitPolicy reject *:*",
+            "ShutdownWaitLength 0",
+        ]
+        for node in self.authorities:
+            node.configure([*common, *_ports(node), *_voting(), *self._authority_lines])
+        for node, spec in zip(self.relays, self._relay_specs, strict=True):
+            node.configure([*common, *_ports(node), *spec.limits(), *spec.torrc_lines])
+        for node in self.nodes:
+            node.start()
+
+    def start(self, timeout_s: float = READY_S) -> None:
+        """Launch it and wait until it is one network. Raises LocalError."""
+        self.launch()
+        self.wait_ready(timeout_s)
+
+    def wait_ready(self, timeout_s: float = READY_S) -> None:
+        """Wait for a consensus with every relay, known to every relay. Raises LocalError."""
+        wanted = {node.fingerprint() for node in self.nodes}
+        self.wait_consensus(
+            lambda entries: {fp for fp, entry in entries.items() if entry.running} >= wanted, timeout_s
+        )
+        wait_for("a consensus at every relay", timeout_s, self._all_know_it)
+
+    def wait_consensus(
+        self, right: Callable[[dict[Fingerprint, ConsensusEntry]], bool], timeout_s: float
+    ) -> dict[Fingerprint, ConsensusEntry]:
+        """The first authority's consensus, once `right` is true of every authority's. Raises LocalError."""
+
+        def look() -> dict[Fingerprint, ConsensusEntry] | None:
+            self._check_alive()
+            first = self.consensus(self.authorities[0])
+            others = (self.consensus(node) for node in self.authorities[1:])
+            return first if right(first) and all(right(entries) for entries in others) else None
+
+        return wait_for("the network's consensus", timeout_s, look)
+
+    def consensus(self, authority: TorNode) -> dict[Fingerprint, ConsensusEntry]:
+        """The newest consensus that this authority has; empty if it has none."""
+        text = fetch(authority.directory, CONSENSUS_PATH)
+        return consensus_entries(text) if text else {}
+
+    def stop(self) -> None:
+        """End every tor."""
+        stop_nodes(self.nodes)
+
+    def _all_know_it(self) -> bool | None:
+        self._check_alive()
+        return all((node.data / "cached-consensus").exists() for node in self.relays) or None
+
+    def _check_alive(self) -> None:
+        for node in self.nodes:
+            node.check_alive()
+
+
+def _ports(node: TorNode) -> list[str]:
+    lines = [f"ORPort {address}" for address in node.or_addresses]
+    return lines if node.dir_port is None else [*lines, f"DirPort {node.directory}"]
+
+
+def _voting() -> list[str]:
+    """What makes a tor an authority, and one that votes often."""
+    return [
+        "AuthoritativeDirectory 1",
+        "V3AuthoritativeDirectory 1",
+        f"V3AuthVotingInterval {VOTING_INTERVAL_S}",
+        "V3AuthVoteDelay 2",
+        "V3AuthDistDelay 2",
+        "TestingV3AuthInitialVotingInterval 5",
+        "TestingV3AuthInitialVoteDelay 2",
+        "TestingV3AuthInitialDistDelay 2",
+    ]
+
+
+def _free_ports(host: str, count: int) -> list[int]:
+    """Ports that nothing listens on now. They are drawn, so that networks that start together do not meet."""
+    free = [port for port in random.sample(PORTS, 4 * count) if _is_free(host, port)]
+    if len(free) < count:
+        raise LocalError(f"{host}: {count} free ports expected between {PORTS.start} and {PORTS.stop}")
+    return free[:count]
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET) as probe:
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+        return True
