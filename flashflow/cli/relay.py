@@ -78,6 +78,7 @@ def run(settings: RelaySettings, make: type[RelayServer], *, verbose: bool) -> N
     keys = load_or_make_keys(settings.data_dir)
     server = make(settings, keys)
     addresses = server.listen()
+    server.watch_signals()
     write_descriptor(settings, keys, addresses, time.time())
     print(ready_line(addresses, keys.identity.rsa_fingerprint), flush=True)
     number = server.run()

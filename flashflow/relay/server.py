@@ -6,6 +6,7 @@ import resource
 import select
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -74,9 +75,11 @@ class RelayServer:
         self._by_fd: dict[int, Link] = {}
         self._last_number = 0
         self._sweep_s = now.mono_s
+        self._running = True
         self._stopped_by: int | None = None
         self._hung_up = False
-        self._wake_ends: tuple[socket.socket, ...] = ()
+        self._wake_ends = _wake_pair()
+        self._epoll.register(self._wake_ends[0].fileno(), select.EPOLLIN | select.EPOLLET)
         _raise_file_limit()
 
     def make_core(self) -> State:
@@ -108,19 +111,30 @@ class RelayServer:
         )
 
     def listen(self) -> tuple[Address, ...]:
-        """Begins to listen and to watch signals, and says where. LocalError if an address is not to be had."""
+        """Begins to listen, and says where. LocalError if an address is not to be had."""
         for address in self.settings.listen:
             listener = _listening_socket(address)
             self._listeners[listener.fileno()] = listener
             self._epoll.register(listener.fileno(), select.EPOLLIN)
-        self._wake_ends = self._watch_signals()
         names = [listener.getsockname() for listener in self._listeners.values()]
         return tuple(Address(name[0], name[1]) for name in names)
 
+    def watch_signals(self) -> None:
+        """SIGTERM and SIGINT end run(), SIGHUP reads the rate file; from the main thread only."""
+        # Handlers only note the signal; the byte in the socket pair ends epoll's wait.
+        signal.set_wakeup_fd(self._wake_ends[1].fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+
+    def stop(self) -> None:
+        """Ends run(), from any thread."""
+        self._running = False
+        self._wake_ends[1].send(b"\0")
+
     def run(self) -> int | None:
-        """Serves until SIGTERM or SIGINT: which it was."""
+        """Serves until SIGTERM or SIGINT, and says which it was; None after stop()."""
         try:
-            while self._stopped_by is None:
+            while self._running:
                 self._turn(self._wait())
                 if self._hung_up:
                     self._hung_up = False
@@ -269,22 +283,12 @@ class RelayServer:
             if link.deadline_s is not None and now_s >= link.deadline_s:
                 self.drop(link, f"took too long: {link.stage}")
 
-    def _watch_signals(self) -> tuple[socket.socket, socket.socket]:
-        """Signals end epoll's wait through a socket pair; their handlers only note them."""
-        reader, writer = socket.socketpair()
-        reader.settimeout(0)
-        writer.settimeout(0)
-        self._epoll.register(reader.fileno(), select.EPOLLIN | select.EPOLLET)
-        signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._on_signal)
-        return reader, writer
-
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
             self._hung_up = True
         else:
             self._stopped_by = number
+            self._running = False
 
     def _reread_rate(self) -> None:
         rate_bytes = read_rate(self.settings.data_dir / RATE_FILE)
@@ -300,7 +304,8 @@ class RelayServer:
         for link in list(self._links.values()):
             self.drop(link, "the relay ends")
         self._counts.close(read_now())
-        signal.set_wakeup_fd(-1)
+        if threading.current_thread() is threading.main_thread():
+            signal.set_wakeup_fd(-1)
         for end in self._wake_ends:
             end.close()
         self._epoll.close()
@@ -336,6 +341,13 @@ def _listening_socket(address: Address) -> socket.socket:
     except (OSError, ValueError) as exc:
         raise LocalError(f"cannot listen on {address}: {getattr(exc, 'strerror', None) or exc}") from exc
     return listener
+
+
+def _wake_pair() -> tuple[socket.socket, socket.socket]:
+    reader, writer = socket.socketpair()
+    reader.settimeout(0)
+    writer.settimeout(0)
+    return reader, writer
 
 
 def _raise_file_limit() -> None:
