@@ -27,9 +27,11 @@ def _consensus(controller: stem.control.Controller, place: ControlPlace) -> byte
     try:
         text = bytes(controller.get_info(CONSENSUS_KEY, get_bytes=True))
     except stem.OperationFailed as error:
-        raise LocalError(f"tor at {place}: has no consensus yet, or UseMicrodescriptors 1: {error}") from None
+        raise LocalError(
+            f"tor at {place}: has no consensus yet, or UseMicrodescriptors 1: {_line(error)}"
+        ) from None
     except stem.ControllerError as error:
-        raise LocalError(f"tor at {place}: gives no consensus: {error}") from None
+        raise LocalError(f"tor at {place}: gives no consensus: {_line(error)}") from None
     if not text:
         raise LocalError(f"tor at {place}: has no consensus yet")
     return text
@@ -41,4 +43,9 @@ def _descriptors(controller: stem.control.Controller, place: ControlPlace) -> by
     except stem.OperationFailed:  # it has none yet
         return b""
     except stem.ControllerError as error:
-        raise LocalError(f"tor at {place}: gives no descriptors: {error}") from None
+        raise LocalError(f"tor at {place}: gives no descriptors: {_line(error)}") from None
+
+
+def _line(error: Exception) -> str:
+    """stem's messages may be of several lines, with whatever was sent in them."""
+    return " ".join(str(error).split())[:200]

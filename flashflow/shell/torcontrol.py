@@ -62,7 +62,8 @@ def open_controller(
             controller.authenticate()
         except (stem.ControllerError, stem.connection.AuthenticationFailure) as exc:
             close_controller(controller)
-            raise LocalError(f"{name} at {place}: authentication failed: {exc}") from exc
+            reason = " ".join(str(exc).split())
+            raise LocalError(f"{name} at {place}: authentication failed: {reason}") from exc
         return controller
 
 
