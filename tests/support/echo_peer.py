@@ -203,8 +203,12 @@ class EchoPeer:
             if count == 0:
                 return
             have += count
-            while conn.tls.pending() and have < len(buffer) - 32_768:
-                have += conn.tls.recv_into(view[have:])
+            conn.tls.settimeout(0)  # whatever else is there, so that the answer goes out in whole records
+            with contextlib.suppress(ssl.SSLWantReadError):
+                while have < len(buffer) - 32_768 and count:
+                    count = conn.tls.recv_into(view[have:])
+                    have += count
+            conn.tls.settimeout(None)
             cells = as_cells(view[:have])
             if len(cells):
                 answer = self._echo(conn, cells)

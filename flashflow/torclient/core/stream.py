@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from flashflow.orlink.bulk import HEADER_BYTES, Cells
 from flashflow.orlink.cells import CELL_BYTES, PAYLOAD_BYTES
-from flashflow.orlink.relaycrypto import AesCtr
 
 SECRET_BYTES: Final = 16
 CHUNK_CELLS: Final = 127
@@ -48,19 +47,19 @@ class KeystreamReader:
 class EchoStream:
     """The cells that one circuit sends, in order."""
 
-    __slots__ = ("_cipher", "_header", "_reader", "sent_cells")
+    __slots__ = ("_encrypt", "_header", "_reader", "sent_cells")
 
     def __init__(self, secret: bytes, header: bytes) -> None:
         self._reader = KeystreamReader(secret)
         self._header: Final[NDArray[np.uint8]] = np.frombuffer(header, np.uint8)
-        self._cipher = AesCtr(secret)
+        self._encrypt = Cipher(algorithms.AES(secret), modes.CTR(bytes(_BLOCK_BYTES))).encryptor()
         self.sent_cells = 0
         """Cells made so far."""
 
     def fill(self, out: Cells) -> memoryview:
         """Overwrites `out`, at most CHUNK_CELLS contiguous cells, with the next ones; gives their bytes."""
         data = out.data.cast("B")
-        self._cipher.crypt_into(_ZEROS[: len(data)], data)
+        self._encrypt.update_into(_ZEROS[: len(data)], data)
         out[:, :HEADER_BYTES] = self._header
         self.sent_cells += len(out)
         return data

@@ -29,7 +29,7 @@ def client_context(tls_key: Path | None = None) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     if tls_key is not None:
         try:
-            context.load_cert_chain(tls_key)
+            context.load_cert_chain(tls_key, password="")  # never asks on the terminal
         except OSError as exc:  # ssl.SSLError is one
             raise LocalError(f"cannot use {tls_key} as TLS certificate with its key: {exc}") from exc
     return context
