@@ -12,24 +12,13 @@ from flashflow.orlink.cells import Command
 from flashflow.orlink.keys import LinkCertificate, make_link_certificate
 from flashflow.orlink.meas import MeasErr, MeasErrCode, MeasParamsOk
 from flashflow.testnet.counts import read_counts
-from flashflow.testnet.relays import RelayProcess, RelaySpec, start_all
-from support.cheating_relay import CACHED_CELLS, INVENTED_CELLS, command
+from flashflow.testnet.relays import RelayProcess, RelaySpec
+from support.cheating_relay import CACHED_CELLS, INVENTED_CELLS, choose, command
 from support.mini_client import MiniClient, params
+from support.relay_thread import RelayThread
 
 CIRC = 0x80000001
 TOKEN = b"t" * 16
-CHEATS = (
-    "skip-decrypt",
-    "replay",
-    "echo-early",
-    "invent",
-    "drop",
-    "miscount=1.5",
-    "background=10",
-    "bad-certs",
-    "refuse",
-    "silent",
-)
 
 
 @pytest.fixture(scope="module")
@@ -38,25 +27,25 @@ def certificate() -> LinkCertificate:
     return make_link_certificate(now - 86_400, now + 86_400)
 
 
-@pytest.fixture(scope="module")
-def relays(tmp_path_factory, certificate) -> Iterator[dict[str, RelayProcess]]:
-    trusted = ("--coordinator", sha256(certificate.certificate_der).hexdigest(), "--max-per-period", "100")
-    folder = tmp_path_factory.mktemp("cheats")
-    specs = [RelaySpec(folder / cheat, options=trusted, command=tuple(command(cheat))) for cheat in CHEATS]
-    processes = start_all(specs)
-    yield {cheat.partition("=")[0]: process for cheat, process in zip(CHEATS, processes, strict=True)}
-    for process in processes:
-        process.stop()
+@pytest.fixture
+def relay(request, tmp_path, certificate) -> Iterator[RelayThread]:
+    digest = sha256(certificate.certificate_der).digest()
+    with RelayThread(choose(request.param), tmp_path, digest) as thread:
+        yield thread
 
 
-def client(relay: RelayProcess, certificate: LinkCertificate | None = None) -> MiniClient:
+def cheats(name: str):
+    return pytest.mark.parametrize("relay", [name], indirect=True)
+
+
+def client(relay: RelayThread, certificate: LinkCertificate | None = None) -> MiniClient:
     keys = relay.keys
     made = MiniClient(relay.address, relay.fingerprint, keys.identity.ed25519, keys.ntor_public, certificate)
     made.create()
     return made
 
 
-def begin(relay: RelayProcess, certificate: LinkCertificate) -> tuple[MiniClient, MiniClient]:
+def begin(relay: RelayThread, certificate: LinkCertificate) -> tuple[MiniClient, MiniClient]:
     """A coordinator whose measurement is admitted, and a measurer that has joined."""
     coordinator = client(relay, certificate)
     assert coordinator.start(params(TOKEN)) == MeasParamsOk()
@@ -69,15 +58,17 @@ def decrypted(made: MiniClient, payload: bytes) -> bytes:
     return made.hops[CIRC].forward.cipher.crypt(payload)
 
 
-def test_skip_decrypt(relays, certificate) -> None:
-    _coordinator, made = begin(relays["skip-decrypt"], certificate)
+@cheats("skip-decrypt")
+def test_skip_decrypt(relay, certificate) -> None:
+    _coordinator, made = begin(relay, certificate)
     payload = os.urandom(509 * 10)
     made.send_run(payload)
     assert made.receive_run(10) == payload
 
 
-def test_replay(relays, certificate) -> None:
-    _coordinator, made = begin(relays["replay"], certificate)
+@cheats("replay")
+def test_replay(relay, certificate) -> None:
+    _coordinator, made = begin(relay, certificate)
     payload = os.urandom(509 * 3 * CACHED_CELLS)
     made.send_run(payload)
     back = made.receive_run(3 * CACHED_CELLS)
@@ -90,16 +81,18 @@ def cut(payload: bytes) -> list[bytes]:
     return [payload[at : at + 509] for at in range(0, len(payload), 509)]
 
 
-def test_echo_early(relays, certificate) -> None:
-    _coordinator, made = begin(relays["echo-early"], certificate)
+@cheats("echo-early")
+def test_echo_early(relay, certificate) -> None:
+    _coordinator, made = begin(relay, certificate)
     early = [made.receive() for _ in range(INVENTED_CELLS)]
     assert {cell.command for cell in early} == {Command.MEAS_ECHO}
 
 
-def test_invent(relays, certificate) -> None:
-    coordinator = client(relays["invent"], certificate)
+@cheats("invent")
+def test_invent(relay, certificate) -> None:
+    coordinator = client(relay, certificate)
     coordinator.start(params(TOKEN, duration_s=2))
-    made = client(relays["invent"])
+    made = client(relay)
     made.join(7, TOKEN)
     for invented in (0, INVENTED_CELLS):  # nothing in the first second, but in the last
         payload = os.urandom(509 * 5)
@@ -110,8 +103,9 @@ def test_invent(relays, certificate) -> None:
     assert len(received_until_end(made)) == INVENTED_CELLS
 
 
-def test_drop(relays, certificate) -> None:
-    _coordinator, made = begin(relays["drop"], certificate)
+@cheats("drop")
+def test_drop(relay, certificate) -> None:
+    _coordinator, made = begin(relay, certificate)
     payload = os.urandom(509)
     made.send_run(payload)
     assert made.receive_run(1) == decrypted(made, payload)
@@ -128,8 +122,8 @@ def received_until_end(made: MiniClient) -> list[bytes]:
         return cells
 
 
-def test_miscount(relays, certificate) -> None:
-    relay = relays["miscount"]
+@cheats("miscount=1.5")
+def test_miscount(relay, certificate) -> None:
     _coordinator, made = begin(relay, certificate)
     made.send_run(os.urandom(509 * 2000))
     made.receive_run(2000)
@@ -139,25 +133,36 @@ def test_miscount(relays, certificate) -> None:
     assert counts[-1].read_bytes == pytest.approx(1.5 * 2000 * 514, rel=0.02)
 
 
-def test_background(relays, certificate) -> None:
-    coordinator, made = begin(relays["background"], certificate)
+@cheats("background=10")
+def test_background(relay, certificate) -> None:
+    coordinator, made = begin(relay, certificate)
     made.send_run(os.urandom(509))
     report = coordinator.receive_measurement()
     assert (report.sent_bytes, report.recv_bytes) == (1_000_000, 1_000_000)
 
 
-def test_bad_certs(relays) -> None:
+@cheats("bad-certs")
+def test_bad_certs(relay) -> None:
     with pytest.raises(PeerError, match=r"the peer owns RSA identity [0-9A-F]{40}, [0-9A-F]{40} expected"):
-        client(relays["bad-certs"])
+        client(relay)
 
 
-def test_refuse(relays, certificate) -> None:
-    coordinator = client(relays["refuse"], certificate)
+@cheats("refuse")
+def test_refuse(relay, certificate) -> None:
+    coordinator = client(relay, certificate)
     assert coordinator.start(params(TOKEN)) == MeasErr(MeasErrCode.TOO_MANY)
 
 
-def test_silent(relays, certificate) -> None:
-    coordinator = client(relays["silent"], certificate)
+@cheats("silent")
+def test_silent(relay, certificate) -> None:
+    coordinator = client(relay, certificate)
     coordinator.send_measurement(params(TOKEN))
     coordinator.send(Command.CREATE_FAST, b"", CIRC + 1)
     assert coordinator.receive().command == Command.DESTROY
+
+
+def test_as_a_command_it_takes_the_relays_options(tmp_path) -> None:
+    spec = RelaySpec(tmp_path, command=tuple(command("silent")), options=("--rate-mbps", "10"))
+    with RelayProcess(spec) as process:
+        assert process.wait_ready().address.port > 0
+        assert process.stop() == 143
