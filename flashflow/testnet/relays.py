@@ -2,6 +2,7 @@
 
 import selectors
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -145,6 +146,11 @@ class RelayProcess:
                     break
                 line += piece
         return line.decode(errors="replace")
+
+
+def module_command(module: str, *args: str) -> tuple[str, ...]:
+    """The command that runs a module of this installation."""
+    return (sys.executable, "-m", module, *args)
 
 
 def start_all(specs: Sequence[RelaySpec]) -> list[RelayProcess]:
