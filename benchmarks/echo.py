@@ -28,6 +28,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+os.environ["PYTHONPATH"] = str(ROOT)  # for the processes it starts
 
 import psutil  # noqa: E402
 
@@ -197,7 +198,7 @@ def run(seconds: int) -> dict[str, Any]:
         with RelayProcess(RelaySpec(folder / "relay", options=options)) as relay:
             echoed = asyncio.run(echo(folder, relay.wait_ready(), seconds))
         after = raw_tls(folder / "coord.pem", 1.5)
-    raw = {size: max(before[size], after[size]) for size in before}
+    raw = {size: (before[size] + after[size]) / 2 for size in before}
     best = max(raw.values())
     return {
         "benchmark": "echo",

@@ -62,7 +62,7 @@ class EchoCheck:
         self._bucket_cells: Final = bucket_cells
         self._draw: Final = draw
         self._target = -1
-        self._last = b""
+        self._last: NDArray[np.uint8] | None = None
         self.received_cells = 0
         """Echo cells that came so far."""
 
@@ -76,14 +76,14 @@ class EchoCheck:
             sent = self._stream.sent_cells
             raise EchoError(Reason.ECHO_INVENTED, f"{end} cells came back, but only {sent} were sent")
         while (target := self._next_target(first, end)) is not None:
-            self._compare(target, payloads[target - self.received_cells].tobytes())
+            self._compare(target, payloads[target - self.received_cells])
             first = target + 1
         self.received_cells = end
-        self._last = payloads[-1].tobytes()
+        self._last = payloads[-1].copy()
 
     def finish(self) -> None:
         """Checks the last cell that came, whatever its bucket said. EchoError if it is wrong."""
-        if self._last:
+        if self._last is not None:
             self._compare(self.received_cells - 1, self._last)
 
     def _next_target(self, first: int, end: int) -> int | None:
@@ -98,8 +98,7 @@ class EchoCheck:
                 return self._target
             return None
 
-    def _compare(self, index: int, came: bytes) -> None:
-        sent = int.from_bytes(self._stream.payload(index), "little")
-        key = int.from_bytes(self._forward.payload(self._offset_bytes + PAYLOAD_BYTES * index), "little")
-        if int.from_bytes(came, "little") ^ key != sent:
+    def _compare(self, index: int, came: NDArray[np.uint8]) -> None:
+        key = self._forward.payload(self._offset_bytes + PAYLOAD_BYTES * index)
+        if (came ^ np.frombuffer(key, np.uint8)).tobytes() != self._stream.payload(index):
             raise EchoError(Reason.ECHO_WRONG, f"echo cell {index} is not the decryption of what was sent")

@@ -14,14 +14,15 @@ from flashflow.orlink.bulk import HEADER_BYTES, Cells
 from flashflow.orlink.cells import CELL_BYTES, PAYLOAD_BYTES
 
 SECRET_BYTES: Final = 16
-CHUNK_CELLS: Final = 127
-"""Cells filled in one call: their buffer (64 KiB, just under 4 TLS records) stays in the CPU's cache."""
+CHUNK_CELLS: Final = 255
+"""Cells filled in one call: their buffer (128 KiB, just under 8 TLS records) stays in the CPU's cache."""
 _BLOCK_BYTES: Final = 16
 _PAYLOAD_BLOCKS: Final = 33
 """Blocks that hold a payload wherever it begins in the first one."""
-_INDICES: Final = np.arange(_PAYLOAD_BLOCKS, dtype=np.uint64)
-_COUNTERS: Final = np.zeros((_PAYLOAD_BLOCKS, 2), ">u8")
-_COUNTER_BYTES: Final = _COUNTERS.data.cast("B")
+# 33 counters side by side in one integer: n, n + 1, n + 2 ... = n * (1, 1, 1 ...) + (0, 1, 2 ...), five times as fast
+# as numpy for so few.
+_ONES: Final = sum(1 << 128 * place for place in range(_PAYLOAD_BLOCKS))
+_STEPS: Final = sum(step << 128 * (_PAYLOAD_BLOCKS - 1 - step) for step in range(_PAYLOAD_BLOCKS))
 _ZEROS: Final = memoryview(bytes(CHUNK_CELLS * CELL_BYTES))
 
 
@@ -38,10 +39,10 @@ class KeystreamReader:
         self._blocks = Cipher(algorithms.AES(key), modes.ECB()).encryptor()
 
     def payload(self, offset_bytes: int) -> bytes:
-        """509 bytes of keystream from byte `offset_bytes` (below 2^68) on."""
+        """509 bytes of keystream from byte `offset_bytes` (below 2^128) on."""
         first, skip = divmod(offset_bytes, _BLOCK_BYTES)
-        np.add(_INDICES, first, out=_COUNTERS[:, 1])
-        return self._blocks.update(_COUNTER_BYTES)[skip : skip + PAYLOAD_BYTES]
+        counters = (_ONES * first + _STEPS).to_bytes(_PAYLOAD_BLOCKS * _BLOCK_BYTES, "big")
+        return self._blocks.update(counters)[skip : skip + PAYLOAD_BYTES]
 
 
 class EchoStream:
