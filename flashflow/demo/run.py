@@ -48,7 +48,7 @@ def run_demo(plan: Plan, out: Path, console: Console, relay_command: Sequence[st
     """Run the demo, show it on `console`, write OUT/demo.json and OUT/v3bw. Raises LocalError if it cannot."""
     started_s = time.monotonic()
     out = _make_folder(out)
-    work = Path(tempfile.mkdtemp(prefix="flashflow-demo-"))
+    work = _make_work_folder()
     try:
         with Deployment(plan, work, relay_command) as deployment:
             rows, v3bw = _measure_all(deployment, console)
@@ -128,6 +128,12 @@ def _summary(deployment: Deployment) -> str:
         f"{len(deployment.relays)} relays, a coordinator and {len(MEASURERS)} measurers of {plan.measurer_mbps} Mbit/s"
         f" run on {plan.host}; each measurement counts {plan.duration_s} s after {WARMUP_S} s of warm-up{background}"
     )
+
+
+def _make_work_folder() -> Path:
+    """In TMPDIR, unless that is too long for the Unix sockets in it (107 bytes, unix(7))."""
+    parent = tempfile.gettempdir()
+    return Path(tempfile.mkdtemp(prefix="flashflow-demo-", dir=parent if len(parent) <= 60 else "/tmp"))
 
 
 def _make_folder(path: Path) -> Path:

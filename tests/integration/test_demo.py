@@ -46,10 +46,10 @@ def assert_right(made: dict[str, Any], rates: list[float]) -> None:
             assert abs(row["measured_mbps"] / row["configured_mbps"] - 1) <= 0.10
 
 
-def test_every_result_is_what_the_relay_counted_in_two_demos_at_once(tmp_path: Path) -> None:
+def test_every_result_is_what_the_relay_counted_in_two_demos_at_once(tmp_path: Path, temp: Path) -> None:
     common = ["--rates", "10,25", "--duration", "3", "--json"]
-    plain = start_demo(tmp_path / "plain", *common)
-    busy = start_demo(tmp_path / "busy", *common, "--background", "20", "--host", "::1")
+    plain = start_demo(temp, tmp_path / "plain", *common)
+    busy = start_demo(temp, tmp_path / "busy", *common, "--background", "20", "--host", "::1")
     for demo, out, background in ((plain, tmp_path / "plain", 0.0), (busy, tmp_path / "busy", 0.2)):
         shown, err = demo.communicate(timeout=100)
         assert demo.returncode == 0, err
@@ -59,7 +59,7 @@ def test_every_result_is_what_the_relay_counted_in_two_demos_at_once(tmp_path: P
         for row in made["relays"]:
             assert row["background_mbps"] / row["measured_mbps"] == pytest.approx(background, abs=0.03)
         assert_published(made)
-    assert not list(tmp_path.glob("flashflow-demo-*"))
+    assert not list(temp.glob("flashflow-demo-*"))
 
 
 def assert_published(made: dict[str, Any]) -> None:
@@ -71,14 +71,21 @@ def assert_published(made: dict[str, Any]) -> None:
         assert kb_per_s == pytest.approx(row["measured_mbps"] * 125, rel=0.001)
 
 
-def start_demo(out: Path, *options: str) -> subprocess.Popen[str]:
+@pytest.fixture
+def temp(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for temporary folders."""
+    return tmp_path_factory.mktemp("temp")
+
+
+def start_demo(temp: Path, out: Path, *options: str) -> subprocess.Popen[str]:
+    """A demo that makes its temporary folder in `temp`."""
     command = own_command("demo", *options, "--out", str(out))
     return subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "TMPDIR": str(out.parent)},
+        env={**os.environ, "TMPDIR": str(temp)},
     )
 
 
@@ -111,9 +118,9 @@ def test_a_process_that_fails_is_named_and_its_log_is_shown(tmp_path: Path) -> N
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("moment", ["starting", "measuring"])
 def test_a_signal_ends_everything_within_two_seconds(
-    tmp_path: Path, moment: str, number: signal.Signals, status: int
+    tmp_path: Path, temp: Path, moment: str, number: signal.Signals, status: int
 ) -> None:
-    demo = start_demo(tmp_path / "out", "--rates", "8", "--duration", "60")
+    demo = start_demo(temp, tmp_path / "out", "--rates", "8", "--duration", "60")
     assert demo.stdout is not None
     wait_for_output(demo, "relay1 (1/1): second" if moment == "measuring" else "")
     processes = [*psutil.Process(demo.pid).children(recursive=True)]
@@ -124,7 +131,7 @@ def test_a_signal_ends_everything_within_two_seconds(
     assert "Traceback" not in err
     _, alive = psutil.wait_procs(processes, timeout=2)
     assert not alive
-    assert not list(tmp_path.glob("flashflow-demo-*"))
+    assert not list(temp.glob("flashflow-demo-*"))
 
 
 def wait_for_output(demo: subprocess.Popen[str], text: str) -> None:

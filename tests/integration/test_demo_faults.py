@@ -56,12 +56,13 @@ def test_services_that_are_killed_while_they_measure(tmp_path: Path) -> None:
         assert not kill_and_watch(psutil_of(running.child("coordinator")))
 
 
-def test_a_demo_that_is_killed(tmp_path: Path) -> None:
+def test_a_demo_that_is_killed(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    temp = tmp_path_factory.mktemp("temp")
     demo = subprocess.Popen(
         own_command("demo", "--rates", "8", "--duration", "60", "--out", str(tmp_path / "out")),
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        env={**os.environ, "TMPDIR": str(temp)},
     )
     assert demo.stdout is not None
     while "second" not in (line := demo.stdout.readline()):
@@ -71,11 +72,14 @@ def test_a_demo_that_is_killed(tmp_path: Path) -> None:
     demo.stdout.close()
 
 
-def test_a_demo_that_is_killed_while_it_starts(tmp_path: Path) -> None:
+def test_a_demo_that_is_killed_while_it_starts(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    temp = tmp_path_factory.mktemp("temp")
     demo = subprocess.Popen(
         own_command("demo", "--rates", "8", "--out", str(tmp_path / "out")),
         stdout=subprocess.DEVNULL,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        env={**os.environ, "TMPDIR": str(temp)},
     )
     process = psutil.Process(demo.pid)
     while not process.children():

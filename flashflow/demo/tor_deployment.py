@@ -1,0 +1,108 @@
+"""A whole deployment with stock tor: a private network, a coordinator that knows it from a tor of its own, two measurers.
+
+Beside what `team` has, the folder has `net/`, the network's tors, and `bw/`, what each relay counted.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from flashflow.demo.child import Child
+from flashflow.demo.team import Team, TeamSettings
+from flashflow.demo.tor_plan import TorPlan
+from flashflow.model.ids import Fingerprint
+from flashflow.testnet.tornet import TorNetwork, TorRelaySpec
+from flashflow.testnet.tornet_bw import recorder_command
+from flashflow.testnet.tornet_node import TorNode, find_program
+
+KNOWN_S = 60.0
+"""Longest time until the coordinator knows every relay."""
+
+
+@dataclass(frozen=True, slots=True)
+class TorRelay:
+    """One relay of the network."""
+
+    node: TorNode
+    """Its tor."""
+    fingerprint: Fingerprint
+    """Its identity."""
+    rate_mbps: float | None
+    """Its RelayBandwidthRate, Mbit/s; None for no limit."""
+    bw: Path
+    """The record of its BW events."""
+
+    @property
+    def nickname(self) -> str:
+        """Its nickname."""
+        return self.node.name
+
+
+class TorDeployment(Team):
+    """The processes of one demo with stock tor."""
+
+    def __init__(self, plan: TorPlan, folder: Path) -> None:
+        """Raises MissingTorError, LocalError."""
+        super().__init__(folder)
+        self.plan = plan
+        self.relays: list[TorRelay] = []
+        specs = [TorRelaySpec(f"relay{n}", rate) for n, rate in enumerate(plan.rates_mbps, start=1)]
+        self.network = TorNetwork(
+            folder / "net",
+            specs,
+            host=plan.network_host,
+            consensus_params=plan.consensus_params,
+            bandwidths_file=folder / "coord" / "results" / "v3bw",  # the coordinator publishes it there
+        )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        self.network.stop()
+
+    def start(self) -> None:
+        """Start everything and wait until a measurement could begin. Raises LocalError, NetworkError."""
+        self.make_folders("bw")
+        self.network.launch()
+        for node, rate in zip(self.network.relays, self.plan.rates_mbps, strict=True):
+            bw = self.folder / "bw" / node.name
+            self.relays.append(TorRelay(node, node.fingerprint(), rate, bw))
+        self._write_filter()
+        self.start_team(
+            TeamSettings(
+                host=self.plan.host,
+                networks="127.0.0.0/8, ::1/128",
+                duration_s=self.plan.duration_s,
+                measurer_mbps=self.plan.measurer_mbps,
+                directory=self._directory(),
+            )
+        )
+        self.network.wait_ready()
+        recorder = self._start_recorder()
+        self.wait_for_team(lambda status: status["relays"] >= len(self.network.nodes), KNOWN_S)
+        recorder.wait_ready()
+
+    def dead_tors(self) -> list[TorNode]:
+        """The tors that ended though nobody asked them to."""
+        return [node for node in self.network.nodes if not node.alive]
+
+    def _write_filter(self) -> None:
+        rules = "".join(f"allow {relay.fingerprint} mode=loop\n" for relay in self.relays)
+        (self.folder / "net" / "relay_filter").write_text(rules)
+
+    def _directory(self) -> str:
+        lines = "".join(f"    {line}\n" for line in self.network.directory_lines)
+        return f"""[directory]
+source = tor
+tor_bin = {find_program("tor")}
+torrc_extra_lines =
+{lines}[relay_filter]
+file = ../net/relay_filter
+[v3bw]
+publish_loop_results = yes
+"""
+
+    def _start_recorder(self) -> Child:
+        records = {relay.bw: relay.node.control() for relay in self.relays}
+        return self.start_child("recorder", recorder_command(records))
