@@ -32,6 +32,7 @@ A relay counts only addresses where no relay is known: clients must come from an
 """
 VOTING_INTERVAL_S = 10
 """From one consensus to the next."""
+CONSENSUS_POLL_S = 0.25
 READY_S = 60.0
 """Longest time from launch to a consensus with every relay; 9 to 17 s are usual."""
 PORTS = range(12_000, 32_000)
@@ -163,29 +164,30 @@ class TorNetwork:
         """The first authority's consensus, once `right` is true of every authority's. Raises LocalError."""
 
         def look() -> dict[Fingerprint, ConsensusEntry] | None:
-            self._check_alive()
+            self.check_alive()
             first = self.consensus(self.authorities[0])
             others = (self.consensus(node) for node in self.authorities[1:])
             return first if right(first) and all(right(entries) for entries in others) else None
 
-        return wait_for("the network's consensus", timeout_s, look)
+        return wait_for("the network's consensus", timeout_s, look, CONSENSUS_POLL_S)
 
     def consensus(self, authority: TorNode) -> dict[Fingerprint, ConsensusEntry]:
         """The newest consensus that this authority has; empty if it has none."""
         text = fetch(authority.directory, CONSENSUS_PATH)
         return consensus_entries(text) if text else {}
 
+    def check_alive(self) -> None:
+        """Raises LocalError, with the end of its log, if a tor has ended."""
+        for node in self.nodes:
+            node.check_alive()
+
     def stop(self) -> None:
         """End every tor."""
         stop_nodes(self.nodes)
 
     def _all_know_it(self) -> bool | None:
-        self._check_alive()
+        self.check_alive()
         return all((node.data / "cached-consensus").exists() for node in self.relays) or None
-
-    def _check_alive(self) -> None:
-        for node in self.nodes:
-            node.check_alive()
 
 
 def _ports(node: TorNode) -> list[str]:

@@ -50,13 +50,13 @@ def tor_command(torrc: Path) -> list[str]:
     return [find_program("tor"), "-f", str(torrc), *defaults]
 
 
-def wait_for(what: str, timeout_s: float, look: Callable[[], _T | None]) -> _T:
+def wait_for(what: str, timeout_s: float, look: Callable[[], _T | None], poll_s: float = POLL_S) -> _T:
     """What `look` gives, once it is not None. Raises LocalError after `timeout_s`."""
     deadline_s = time.monotonic() + timeout_s
     while (found := look()) is None:
         if time.monotonic() >= deadline_s:
             raise LocalError(f"{what}: not within {timeout_s:g} s")
-        time.sleep(POLL_S)
+        time.sleep(poll_s)
     return found
 
 

@@ -76,9 +76,8 @@ def test_a_tor_that_was_never_started_is_not_alive_and_may_be_stopped(tmp_path: 
     stop_nodes([node])
 
 
-def test_waiting_ends_with_what_was_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tornet_node, "POLL_S", 0)
+def test_waiting_ends_with_what_was_waited_for() -> None:
     answers = iter([None, None, "there"])
-    assert wait_for("it", 5, lambda: next(answers)) == "there"
+    assert wait_for("it", 5, lambda: next(answers), 0) == "there"
     with pytest.raises(LocalError, match=r"^it: not within 0 s$"):
         wait_for("it", 0, lambda: None)
