@@ -7,10 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from flashflow.model.errors import PeerError
-from flashflow.orlink import extend, ntor
 from flashflow.orlink.bulk import Cells, payloads
-from flashflow.orlink.cells import Cell, CellError, Command, MeasCommands, encode_cell
+from flashflow.orlink.cells import CellError, Command, MeasCommands
 from flashflow.orlink.meas import MeasCommand, MeasErr, MeasJoin, MeasParams, Measurement, parse_measurement
 from flashflow.orlink.relaycell import RelayCommand, parse_relay_cell
 from flashflow.orlink.relaycrypto import RelayHop
@@ -25,12 +23,8 @@ from flashflow.relay.core.events import (
     ParamsReceived,
 )
 from flashflow.relay.echo import Echo, Rows, own_rows
+from flashflow.relay.table import DESTROY_PROTOCOL, CircuitTable
 
-MAX_CIRCUITS: Final = 128
-"""Circuits on one link."""
-_DESTROY_PROTOCOL: Final = b"\x01"
-_DESTROY_RESOURCES: Final = b"\x05"
-_INITIATOR_BIT: Final = 0x80000000
 _HARMLESS: Final = frozenset({RelayCommand.DROP, RelayCommand.SENDME, RelayCommand.PADDING_NEGOTIATE})
 """Relay commands to this hop that need no answer."""
 
@@ -94,7 +88,12 @@ class Circuits:
         self._services = services
         self._party = party
         self._out = out
-        self._circuits: dict[int, Circuit] = {}
+        self._table = CircuitTable(
+            services,
+            out,
+            lambda keys: Circuit(RelayHop(keys)),
+            lambda circ_id: services.post(CircuitGone(party.number, circ_id)),
+        )
         self._runs: Mapping[int, Callable[[int, Cells], None]] = {
             Command.CREATE: self._refuse,
             Command.CREATE_FAST: self._refuse,
@@ -109,7 +108,7 @@ class Circuits:
     @property
     def ids(self) -> tuple[int, ...]:
         """Circuit IDs on this link."""
-        return tuple(self._circuits)
+        return self._table.ids
 
     def take(self, circ_id: int, command: int, cells: Cells) -> None:
         """Handles a run of cells with one header. CellError or NtorError if the link has to be closed for it."""
@@ -119,7 +118,7 @@ class Circuits:
 
     def send(self, circ_id: int, command: int, payload: bytes) -> None:
         """Sends one cell."""
-        self._out.add(encode_cell(Cell(circ_id, command, payload)))
+        self._table.send(circ_id, command, payload)
 
     def send_measurement(self, circ_id: int, message: Measurement) -> None:
         """Sends one MEASUREMENT cell."""
@@ -127,47 +126,17 @@ class Circuits:
 
     def _on_create(self, circ_id: int, cells: Cells) -> None:
         for payload in _each(cells):
-            self._create(circ_id, payload)
-
-    def _create(self, circ_id: int, payload: bytes) -> None:
-        if circ_id in self._circuits:
-            raise CellError(f"CREATE2: circuit {circ_id} exists")
-        if not circ_id & _INITIATOR_BIT:
-            self._destroy(circ_id, _DESTROY_PROTOCOL)
-            return
-        if len(self._circuits) >= MAX_CIRCUITS:
-            self._destroy(circ_id, _DESTROY_RESOURCES)
-            return
-        try:
-            reply, keys = self._answer(payload)
-        except PeerError:  # made for another key or in another way: the link is fine
-            self._destroy(circ_id, _DESTROY_PROTOCOL)
-            return
-        self._circuits[circ_id] = Circuit(RelayHop(keys))
-        self.send(circ_id, Command.CREATED2, extend.encode_created2(reply))
-
-    def _answer(self, payload: bytes) -> tuple[bytes, ntor.KeyMaterial]:
-        kind, onionskin = extend.parse_create2(payload)
-        if kind != extend.HANDSHAKE_NTOR:
-            raise CellError(f"CREATE2: handshake type {kind}, {extend.HANDSHAKE_NTOR} expected")
-        services = self._services
-        return ntor.server_reply(services.node_id, services.ntor_private, onionskin, services.random(32))
+            self._table.create(circ_id, payload)
 
     def _refuse(self, circ_id: int, cells: Cells) -> None:
         for _ in cells:
-            self._destroy(circ_id, _DESTROY_PROTOCOL)
-
-    def _destroy(self, circ_id: int, reason: bytes) -> None:
-        self.send(circ_id, Command.DESTROY, reason)
-        if self._circuits.pop(circ_id, None) is not None:
-            self._services.post(CircuitGone(self._party.number, circ_id))
+            self._table.destroy(circ_id, DESTROY_PROTOCOL)
 
     def _on_destroy(self, circ_id: int, _cells: Cells) -> None:
-        if self._circuits.pop(circ_id, None) is not None:
-            self._services.post(CircuitGone(self._party.number, circ_id))
+        self._table.forget(circ_id)
 
     def _on_relay(self, circ_id: int, cells: Cells) -> None:
-        circuit = self._circuits.get(circ_id)
+        circuit = self._table.get(circ_id)
         if circuit is None:
             return
         if self._party.role is Role.MEASURER:
@@ -178,7 +147,7 @@ class Circuits:
         own_payloads = [rows[index].tobytes() for index in own]
         others = _without(rows, own) if own else rows
         if len(others) and not self._services.loop:
-            self._destroy(circ_id, _DESTROY_PROTOCOL)  # as tor does at a circuit's last hop
+            self._table.destroy(circ_id, DESTROY_PROTOCOL)  # as tor does at a circuit's last hop
             return
         self._services.echo.pass_back(circuit.hop, others, circ_id, self._out)
         for payload in own_payloads:
@@ -186,10 +155,10 @@ class Circuits:
 
     def _on_own(self, circ_id: int, payload: bytes) -> None:
         if parse_relay_cell(payload).command not in _HARMLESS:  # no exit, no directory, no next hop
-            self._destroy(circ_id, _DESTROY_PROTOCOL)
+            self._table.destroy(circ_id, DESTROY_PROTOCOL)
 
     def _on_echo(self, circ_id: int, cells: Cells) -> None:
-        circuit = self._circuits.get(circ_id)
+        circuit = self._table.get(circ_id)
         if circuit is None or not circuit.joined:
             raise CellError("MEAS_ECHO before MEAS_JOIN")
         if not circuit.echoed:
@@ -201,7 +170,7 @@ class Circuits:
 
     def _on_measurement(self, circ_id: int, cells: Cells) -> None:
         for payload in _each(cells):
-            circuit = self._circuits.get(circ_id)
+            circuit = self._table.get(circ_id)
             if circuit is None or self._party.closing:
                 return
             self._on_one_measurement(circ_id, circuit, payload)
@@ -214,7 +183,7 @@ class Circuits:
             return
         message = parse_measurement(payload)
         if isinstance(message, MeasJoin):
-            first = not circuit.used and len(self._circuits) == 1
+            first = not circuit.used and len(self._table) == 1
             post(JoinReceived(number, circ_id, self._party.host, first, message.meas_id, message.token))
             circuit.joined = self._party.role is Role.MEASURER
         elif isinstance(message, MeasErr):

@@ -2,13 +2,13 @@
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from flashflow.model.units import CELL_BYTES
 from flashflow.relay.buffers import RX_BYTES
+from flashflow.relay.celllink import CellLink
 from flashflow.relay.core.bucket import TokenBucket
 from flashflow.relay.core.effects import Role
-from flashflow.relay.link import Link
 
 TURN_BYTES: Final = RX_BYTES
 """Most bytes of one link in one turn."""
@@ -18,26 +18,28 @@ PACE_S: Final = 0.005
 """With a slow bucket, links are served every so often rather than byte by byte."""
 MAX_CHUNK_BYTES: Final = 16_384
 
-Visit = Callable[[Link, int], int]
-"""Lets a link move at most so many bytes, and gives how many it moved."""
+L = TypeVar("L", bound=CellLink)
 
 
-class Lane:
+class Lane(Generic[L]):
     """Links that wait to read (or to write), in turns.
 
     Strangers' traffic is background. While there is a cap on it, it goes first, within the cap, so that a measured relay
     still carries its share; otherwise it goes last, so that it cannot keep a measurement from beginning.
     """
 
-    def __init__(self, bucket: TokenBucket, visit: Visit, wants: Callable[[Link], bool]) -> None:
+    def __init__(
+        self, bucket: TokenBucket, visit: Callable[[L, int], int], wants: Callable[[L], bool]
+    ) -> None:
+        """`visit` lets a link move at most so many bytes, and gives how many it moved."""
         self.bucket: Final = bucket
         self._visit = visit
         self._wants = wants
-        self._strangers: deque[Link] = deque()
-        self._parties: deque[Link] = deque()
+        self._strangers: deque[L] = deque()
+        self._parties: deque[L] = deque()
         self._waiting: set[int] = set()
 
-    def add(self, link: Link) -> None:
+    def add(self, link: L) -> None:
         """The link waits for its turn, if it wants one and does not wait yet."""
         if link.number not in self._waiting and self._wants(link):
             self._waiting.add(link.number)
@@ -68,7 +70,7 @@ class Lane:
         # Strangers at the cap wait for echo traffic, or for the floor to rise.
         return max(wait_s, PACE_S) if capped and not self._parties else wait_s
 
-    def _round(self, queue: deque[Link], budget: int, now_s: float, cap: Callable[[], int] | None) -> int:
+    def _round(self, queue: deque[L], budget: int, now_s: float, cap: Callable[[], int] | None) -> int:
         """Every link in the queue has at most one turn. Gives what is left of `budget`."""
         chunk_bytes = self.chunk_bytes
         for _ in range(len(queue)):

@@ -9,12 +9,13 @@ from flashflow.orlink.link import InitiatorHandshake, ResponderHandshake
 from flashflow.orlink.meas import MeasBg
 from flashflow.orlink.relaycrypto import ClientHop
 from flashflow.relay.buffers import TX_BYTES
+from flashflow.relay.celllink import FLUSH_S, HANDSHAKE_S, LINGER_S, MAX_SKIPPED_BYTES, Stage
 from flashflow.relay.circuits import Services
 from flashflow.relay.core.effects import Role
 from flashflow.relay.core.events import JoinReceived
 from flashflow.relay.counting import Counter
 from flashflow.relay.echo import Echo
-from flashflow.relay.link import FLUSH_S, HANDSHAKE_S, LINGER_S, MAX_SKIPPED_BYTES, Link, Stage
+from flashflow.relay.link import Link
 from support.orlink_keys import CHALLENGE, NOW_UTC_S, link_certificate, relay_keys
 
 CIRC = 0x80000001

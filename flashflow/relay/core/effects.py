@@ -12,6 +12,7 @@ class Role(StrEnum):
     STRANGER = "stranger"  # anybody: its traffic is background
     COORDINATOR = "coordinator"  # whose measurement is under way
     MEASURER = "measurer"  # it has joined that measurement
+    TARGET = "target"  # a far end's: the relay that is measured
 
 
 class Close(StrEnum):

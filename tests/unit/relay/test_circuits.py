@@ -17,10 +17,11 @@ from flashflow.orlink.meas import MeasBg, MeasErr, MeasErrCode, MeasJoin, MeasPa
 from flashflow.orlink.relaycell import RelayCell, RelayCommand
 from flashflow.orlink.relaycrypto import ClientHop
 from flashflow.relay.buffers import Buffer
-from flashflow.relay.circuits import MAX_CIRCUITS, Circuits, Services
+from flashflow.relay.circuits import Circuits, Services
 from flashflow.relay.core.effects import Role
 from flashflow.relay.core.events import CircuitGone, EchoBegan, ErrReceived, JoinReceived, ParamsReceived
 from flashflow.relay.echo import Echo
+from flashflow.relay.table import MAX_CIRCUITS
 from support.mini_client import params
 from support.orlink_keys import relay_keys
 

@@ -4,10 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from flashflow.relay import server as server_module
+from flashflow.relay.celllink import HANDSHAKE_S
 from flashflow.relay.core.admission import AdmissionRules
 from flashflow.relay.core.effects import Role
-from flashflow.relay.link import HANDSHAKE_S
 from flashflow.relay.server import RelayServer, read_rate
 from flashflow.relay.settings import RelaySettings
 from support.orlink_keys import relay_keys
@@ -47,7 +46,7 @@ def bench(tmp_path) -> Iterator[Bench]:
 
 
 def test_one_link_too_many_costs_the_oldest_stranger(bench, monkeypatch) -> None:
-    monkeypatch.setattr(server_module, "MAX_STRANGERS", 2)
+    monkeypatch.setattr(RelayServer, "max_strangers", 2)
     measurer = bench.add()
     bench.server.find(measurer).role = Role.MEASURER
     first, second = bench.add(), bench.add()
