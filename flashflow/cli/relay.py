@@ -6,16 +6,19 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from flashflow.model.errors import UsageError
-from flashflow.model.ids import Address, parse_address
+from flashflow.model.ids import Address, parse_address, parse_fingerprint
 from flashflow.model.units import from_mbps
 from flashflow.relay.core.admission import AdmissionRules
+from flashflow.relay.farend import FarEndServer
+from flashflow.relay.farend import ready_line as far_end_ready_line
+from flashflow.relay.identities import read_identities
 from flashflow.relay.identity import load_or_make_keys, write_descriptor
 from flashflow.relay.server import RelayServer
 from flashflow.relay.settings import RelaySettings
@@ -24,14 +27,17 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 _NICKNAME = re.compile(r"[A-Za-z0-9]{1,19}")
 _SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
+_FAR_END_OPTIONS = frozenset({"far_end", "only_peer", "identities", "listen", "verbose"})
 
 
 @app.command()
 def relay(
     context: typer.Context,
-    data_dir: Annotated[Path, typer.Option(help="Keys and descriptor live here; made if missing.")],
-    nickname: Annotated[str, typer.Option(help="1 to 19 letters and digits.")],
     listen: Annotated[list[str], typer.Option(help="IP:PORT or [IPv6]:PORT, port 0 for any; repeatable.")],
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Keys and descriptor live here; made if missing.")
+    ] = None,
+    nickname: Annotated[str | None, typer.Option(help="1 to 19 letters and digits.")] = None,
     rate_mbps: Annotated[
         float | None, typer.Option(help="Limit for reading and for writing, Mbit/s.")
     ] = None,
@@ -49,9 +55,21 @@ def relay(
     loop: Annotated[
         bool, typer.Option("--loop", help="Return RELAY cells that are meant for nobody.")
     ] = False,
+    far_end: Annotated[
+        bool, typer.Option("--far-end", help="Be the far end of a loop measurement instead.")
+    ] = False,
+    only_peer: Annotated[
+        str | None, typer.Option(help="Far end: fingerprint of the one relay that may connect.")
+    ] = None,
+    identities: Annotated[Path | None, typer.Option(help="Far end: file with its keys.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Log what strangers do, too.")] = False,
 ) -> None:
     """Run a reference relay: proposal 316's target side, for local networks, tests and research."""
+    if far_end:
+        _refuse_others(context)
+        run_far_end(listen, only_peer, identities, verbose=verbose)
+    if data_dir is None or nickname is None:
+        raise UsageError(f"Missing option '{'--data-dir' if data_dir is None else '--nickname'}'")
     make: type[RelayServer] = (
         context.obj or RelayServer
     )  # a caller may hand over another one as the context's object
@@ -71,16 +89,34 @@ def relay(
 
 def run(settings: RelaySettings, make: type[RelayServer], *, verbose: bool) -> None:
     """Starts a relay, says where it listens, and serves until a signal ends it (SystemExit 130 or 143)."""
-    level = logging.DEBUG if verbose else logging.INFO
-    logging.basicConfig(
-        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    _log_to_stderr(verbose=verbose)
     keys = load_or_make_keys(settings.data_dir)
     server = make(settings, keys)
     addresses = server.listen()
     server.watch_signals()
     write_descriptor(settings, keys, addresses, time.time())
     print(ready_line(addresses, keys.identity.rsa_fingerprint), flush=True)
+    number = server.run()
+    raise SystemExit(0 if number is None else 128 + number)
+
+
+def run_far_end(
+    listen: list[str], only_peer: str | None, identities: Path | None, *, verbose: bool
+) -> NoReturn:
+    """Starts a far end, says which identities listen where, and serves until a signal ends it (SystemExit)."""
+    if only_peer is None or identities is None:
+        raise UsageError(f"Missing option '{'--only-peer' if only_peer is None else '--identities'}'")
+    addresses = [parse_listen(text) for text in listen]
+    if len(addresses) != 1 or addresses[0].port != 0:
+        raise UsageError(
+            "--listen: one address with port 0 expected, for each identity gets a port of its own"
+        )
+    _log_to_stderr(verbose=verbose)
+    keys = read_identities(identities)
+    server = FarEndServer(keys, parse_fingerprint(only_peer))
+    found = server.listen(addresses[0].host)
+    server.watch_signals()
+    print(far_end_ready_line(keys, found), flush=True)
     number = server.run()
     raise SystemExit(0 if number is None else 128 + number)
 
@@ -129,6 +165,21 @@ def _rules(
         period_s=_within("--period-s", period_s, 0.0, 1e9),
         max_per_period=int(_within("--max-per-period", max_per_period, 0, 1_000_000)),
         max_duration_s=int(_within("--max-duration-s", max_duration_s, 1, 600)),
+    )
+
+
+def _refuse_others(context: typer.Context) -> None:
+    """UsageError for an option that a far end would ignore."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in _FAR_END_OPTIONS and source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"--{name.replace('_', '-')}: not an option of a far end")
+
+
+def _log_to_stderr(*, verbose: bool) -> None:
+    level = logging.DEBUG if verbose else logging.INFO
+    logging.basicConfig(
+        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
 
 

@@ -1,5 +1,6 @@
 """A measurer's settings."""
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,8 @@ from flashflow.model.units import from_mbps
 
 MAX_RATE_MBPS = 1_000_000
 """Above this a number is a mistake of units."""
+MAX_FAR_ENDS = 16
+"""Most identities of a far end; a relay opens a connection to each."""
 
 DEFAULTS = """
 [measurer]
@@ -26,6 +29,8 @@ max_rate = 1000
 allowed_networks = public
 workers = 0
 bucket_cells = 125
+far_end_addr =
+far_end_identities = 4
 
 [tor]
 tor_bin =
@@ -48,6 +53,16 @@ def _to_rate(value: object) -> int:
     if not 0.1 <= mbps <= MAX_RATE_MBPS:  # false for nan and infinity too
         raise ValueError("out of range")
     return from_mbps(mbps)
+
+
+def _to_ip_or_none(value: object) -> str | None:
+    text = str(value).removeprefix("[").removesuffix("]")
+    if not text:
+        return None
+    address = ipaddress.ip_address(text)
+    if address.is_unspecified:
+        raise ValueError("relays cannot connect to it")
+    return str(address)
 
 
 def _to_workers(value: object) -> int:
@@ -84,6 +99,14 @@ class MeasurerConfig(Settings):
     """Processes for measurement traffic, 1 or more; 0 in the file is one for each CPU."""
     bucket_cells: int = setting("measurer.bucket_cells", "cells, 1 to 100000", ge=1, le=100_000)
     """One cell of so many is checked."""
+    far_end_addr: Annotated[str | None, PlainValidator(_to_ip_or_none)] = setting(
+        "measurer.far_end_addr", "an IP address of this host, or nothing"
+    )
+    """Where relays reach the far end of loop measurements; None: the address from which this host reaches the relay."""
+    far_end_identities: int = setting(
+        "measurer.far_end_identities", f"0 to {MAX_FAR_ENDS}", ge=0, le=MAX_FAR_ENDS
+    )
+    """Identities of the far end; 0: this measurer does no loop measurements."""
 
     tor_bin: str = setting("tor.tor_bin", "a program, or nothing")
     """A tor patched for FlashFlow; empty for FlashFlow's own Tor client."""

@@ -25,6 +25,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert config.max_rate_bytes == 125_000_000
     assert config.workers == os.cpu_count()
     assert config.bucket_cells == 125
+    assert (config.far_end_addr, config.far_end_identities) == (None, 4)
     assert config.allowed_networks.allows("8.8.8.8")
     assert not config.allowed_networks.allows("127.0.0.1")
 
@@ -42,6 +43,14 @@ def test_values(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"), [("192.0.2.1", "192.0.2.1"), ("2001:DB8::1", "2001:db8::1"), ("[::1]", "::1")]
+)
+def test_the_far_ends_address(tmp_path: Path, text: str, expected: str) -> None:
+    config = load(tmp_path, f"[measurer]\nfar_end_addr = {text}\nfar_end_identities = 0\n")
+    assert (config.far_end_addr, config.far_end_identities) == (expected, 0)
+
+
+@pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
         ("max_rate", "0", "expected Mbit/s, 0.1 to 1000000, got '0'"),
@@ -55,6 +64,9 @@ def test_values(tmp_path: Path) -> None:
         ("allowed_networks", "everywhere", "expected `public` or networks such as"),
         ("coord_addr", "localhost", "expected host:port or [IPv6]:port, got 'localhost'"),
         ("bucket_cells", "-1", "expected cells, 1 to 100000, got '-1'"),
+        ("far_end_addr", "far.example", "expected an IP address of this host, or nothing, got 'far.example'"),
+        ("far_end_addr", "::", "(relays cannot connect to it)"),
+        ("far_end_identities", "17", "expected 0 to 16, got '17'"),
     ],
 )
 def test_bad_value(tmp_path: Path, key: str, value: str, expected: str) -> None:
