@@ -14,6 +14,9 @@ from flashflow.cli.app import new_app
 from flashflow.ctrl.tables import printable
 from flashflow.demo.plan import make_plan
 from flashflow.demo.run import run_demo
+from flashflow.demo.tor import run_tor_demo
+from flashflow.demo.tor_install import ensure_tor
+from flashflow.demo.tor_plan import make_tor_plan
 
 app = new_app()
 
@@ -28,6 +31,9 @@ def demo(
     background: Annotated[
         float, typer.Option(metavar="PERCENT", help="Other traffic, percent of a relay's limit.")
     ] = 0.0,
+    tor: Annotated[
+        bool, typer.Option("--tor", help="A private network of stock tor instead of FlashFlow's own relays.")
+    ] = False,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where demo.json and v3bw go.")] = Path("demo-out"),
     as_json: Annotated[
         bool, typer.Option("--json", help="Print demo.json; all else goes to stderr.")
@@ -38,12 +44,18 @@ def demo(
     """Start relays, a coordinator and two measurers here, measure every relay, write a v3bw file.
 
     Exit status 1 if a result is more than 3 % off the relay's own count, or more than 10 % off its configured rate
-    though the relay itself reached that.
+    though the relay itself reached that. With --tor, a rate may be `unlimited`, a relay's own count is that of tor's
+    BW events, and the status is 1 as well if the authorities' consensus does not carry the v3bw file's weights.
     """
-    plan = make_plan(relays, rates, duration, background, host)
     signal.signal(signal.SIGTERM, _terminated)
     console = Console(stderr=as_json)
-    outcome = run_demo(plan, out, console, shlex.split(relay_command) if relay_command else None)
+    if tor:
+        tor_plan = make_tor_plan(relays, rates, duration, background, host)
+        ensure_tor(console)
+        outcome = run_tor_demo(tor_plan, out, console)
+    else:
+        plan = make_plan(relays, rates, duration, background, host)
+        outcome = run_demo(plan, out, console, shlex.split(relay_command) if relay_command else None)
     if as_json:
         print(json.dumps(outcome.document))
     console.out(printable(f"v3bw file: {outcome.document['v3bw']}"), highlight=False)

@@ -1,8 +1,11 @@
 """`flashflow demo`: a small deployment on this machine, measured from start to end.
 
-`plan` is what the command line asks for, `child` one process of the deployment, `deployment` all of them with their
-folders and configuration, `measure` asks the coordinator for one relay after the other, `report` compares its figures
-with the relays' own counts and judges them.
+`child` is one process of a deployment, `team` the coordinator and the measurers, `stage` what every demo does around
+its deployment: folders, measuring one relay, showing and writing what was found.
+
+- Reference relays: `plan` is what the command line asks for, `deployment` all processes with their folders, `run` the
+  demo, `report` compares results with the relays' own counts and judges them.
+- Stock tor (`--tor`): `tor_plan`, `tor_deployment`, `tor` and `tor_report` likewise; `tor_install` gets tor.
 
 The coordinator, the measurers and their Tor clients never hear of the relays' configured rates.
 """

@@ -4,6 +4,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from flashflow.model.errors import LocalError
 from flashflow.shell.parent import child_environment
@@ -14,10 +15,28 @@ POLL_S = 0.02
 TAIL_LINES = 15
 
 
+class Running(Protocol):
+    """A process of a deployment."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        ...
+
+    @property
+    def returncode(self) -> int | None:
+        """Exit status, negative for a signal; None while it runs."""
+        ...
+
+    def tail(self) -> str:
+        """The last lines of its log."""
+        ...
+
+
 class ChildFailedError(LocalError):
     """A process ended or hung when it should have got ready; its log tells why."""
 
-    def __init__(self, reason: str, child: "Child") -> None:
+    def __init__(self, reason: str, child: Running) -> None:
         super().__init__(reason)
         self.child = child
 

@@ -1,8 +1,8 @@
 """FlashFlow's figures beside the relays' own counts: demo.json, the table, the verdict."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from flashflow.ctrl.tables import Table
 from flashflow.demo.plan import BACKGROUND_RATIO, MEASURERS, Plan
@@ -15,9 +15,18 @@ MACHINE_LIMITED_SHARE = 0.9
 """Below this share of its configured rate, by its own count, the machine was a relay's limit."""
 
 
+class Timed(Protocol):
+    """The plan of a demo."""
+
+    @property
+    def duration_s(self) -> int:
+        """Seconds that each measurement counts."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One relay, as it stands in demo.json; rates are Mbit/s of cells."""
+class Compared:
+    """A relay's result beside its own count; rates are Mbit/s of cells."""
 
     nickname: str
     """The relay's nickname."""
@@ -25,8 +34,6 @@ class Row:
     """Its fingerprint, 40 hex digits."""
     mode: str
     """How it was measured."""
-    configured_mbps: float
-    """The limit it was started with."""
     allocated_mbps: float
     """What the measurers were told to load it with at most."""
     relay_counted_mbps: float
@@ -37,23 +44,38 @@ class Row:
     """Background traffic in it."""
     error_pct: float
     """measured_mbps against relay_counted_mbps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row(Compared):
+    """One relay, as it stands in demo.json."""
+
+    configured_mbps: float
+    """The limit it was started with."""
     machine_limited: bool
     """The relay's own count is below 90 % of its configured rate."""
 
 
-def make_row(result: dict[str, Any], configured_mbps: float, counted_mbps: float) -> Row:
-    """The row for the coordinator's result object (a successful one)."""
+def compare(result: Mapping[str, Any], counted_mbps: float) -> Compared:
+    """The coordinator's result object (a successful one) beside the relay's own count."""
     measured = result["result_bytes"] / 125_000
-    return Row(
+    return Compared(
         nickname=result["nickname"],
         fingerprint=result["fingerprint"],
         mode=result["mode"],
-        configured_mbps=configured_mbps,
         allocated_mbps=round(result["allocated_bytes"] / 125_000, 3),
         relay_counted_mbps=round(counted_mbps, 3),
         measured_mbps=round(measured, 3),
         background_mbps=round(result["background_bytes"] / 125_000, 3),
         error_pct=round(percent_off(measured, counted_mbps), 3),
+    )
+
+
+def make_row(result: Mapping[str, Any], configured_mbps: float, counted_mbps: float) -> Row:
+    """The row for the coordinator's result object (a successful one)."""
+    return Row(
+        **asdict(compare(result, counted_mbps)),
+        configured_mbps=configured_mbps,
         machine_limited=counted_mbps < MACHINE_LIMITED_SHARE * configured_mbps,
     )
 
@@ -94,7 +116,7 @@ def complaints(row: Row, plan: Plan) -> list[str]:
     return found
 
 
-def document(rows: Sequence[Row], plan: Plan, v3bw: str, elapsed_s: float) -> dict[str, Any]:
+def document(rows: Sequence[Compared], plan: Timed, v3bw: str, elapsed_s: float) -> dict[str, Any]:
     """The content of demo.json."""
     return {
         "relays": [asdict(row) for row in rows],

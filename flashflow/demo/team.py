@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from flashflow.ctrl.access import Access
 from flashflow.ctrl.client import CtrlClient
-from flashflow.demo.child import Child, ChildFailedError, stop_all
+from flashflow.demo.child import Child, ChildFailedError, Running, stop_all
 from flashflow.demo.plan import BACKGROUND_RATIO, MEASURERS
 from flashflow.keys.certificates import export_certificate, keygen
 from flashflow.model.errors import LocalError
@@ -68,7 +68,7 @@ class Team:
         assert self._access is not None, "start_team() comes first"
         return CtrlClient(self._access)
 
-    def dead(self) -> list[Child]:
+    def dead(self) -> Sequence[Running]:
         """The processes that ended though nobody asked them to."""
         return [child for child in self.children if not child.alive]
 

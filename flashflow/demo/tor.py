@@ -51,7 +51,9 @@ def _measure_all(deployment: TorDeployment, console: Console) -> Finding:
         deployment.start()
     console.out(_summary(deployment), highlight=False)
     with deployment.ctrl() as client:
-        results = {relay.fingerprint: _measure(deployment, client, relay, console) for relay in deployment.relays}
+        results = {
+            relay.fingerprint: _measure(deployment, client, relay, console) for relay in deployment.relays
+        }
         v3bw = read_v3bw(client)
     with console.status("waiting for the consensus that carries the v3bw file"):
         entries = _consensus(deployment.network, v3bw)
@@ -63,8 +65,8 @@ def _measure_all(deployment: TorDeployment, console: Console) -> Finding:
 def _measure(
     deployment: TorDeployment, client: CtrlClient, relay: TorRelay, console: Console
 ) -> dict[str, Any]:
-    title = f"{relay.nickname} ({deployment.relays.index(relay) + 1}/{len(deployment.relays)})"
-    return measured(client, console, relay.fingerprint, title)
+    place = f"{deployment.relays.index(relay) + 1}/{len(deployment.relays)}"
+    return measured(client, console, relay, place)
 
 
 def _consensus(network: TorNetwork, v3bw: bytes) -> dict[Fingerprint, ConsensusEntry]:
@@ -84,9 +86,7 @@ def _rows(
     entries: Mapping[Fingerprint, ConsensusEntry],
 ) -> list[TorRow]:
     weights = v3bw_weights(v3bw.decode())
-    return [
-        _row(relay, results[relay.fingerprint], weights, entries) for relay in deployment.relays
-    ]
+    return [_row(relay, results[relay.fingerprint], weights, entries) for relay in deployment.relays]
 
 
 def _row(

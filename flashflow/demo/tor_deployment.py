@@ -3,12 +3,13 @@
 Beside what `team` has, the folder has `net/`, the network's tors, and `bw/`, what each relay counted.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from flashflow.demo.child import Child
-from flashflow.demo.team import Team, TeamSettings
+from flashflow.demo.child import Child, Running
+from flashflow.demo.team import END_S, Team, TeamSettings
 from flashflow.demo.tor_plan import TorPlan
 from flashflow.model.ids import Fingerprint
 from flashflow.testnet.tornet import TorNetwork, TorRelaySpec
@@ -59,7 +60,7 @@ class TorDeployment(Team):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         super().__exit__(kind, error, trace)
-        self.network.stop()
+        self.network.stop(END_S if kind is None else 0.0)
 
     def start(self) -> None:
         """Start everything and wait until a measurement could begin. Raises LocalError, NetworkError."""
@@ -83,9 +84,9 @@ class TorDeployment(Team):
         self.wait_for_team(lambda status: status["relays"] >= len(self.network.nodes), KNOWN_S)
         recorder.wait_ready()
 
-    def dead_tors(self) -> list[TorNode]:
-        """The tors that ended though nobody asked them to."""
-        return [node for node in self.network.nodes if not node.alive]
+    def dead(self) -> Sequence[Running]:
+        """The processes that ended though nobody asked them to, tors among them."""
+        return [*super().dead(), *(node for node in self.network.nodes if not node.alive)]
 
     def _write_filter(self) -> None:
         rules = "".join(f"allow {relay.fingerprint} mode=loop\n" for relay in self.relays)

@@ -18,7 +18,7 @@ from flashflow.model.ids import Address, Fingerprint
 from flashflow.model.units import from_mbps
 from flashflow.testnet.tornet_documents import CONSENSUS_PATH, ConsensusEntry, consensus_entries, fetch
 from flashflow.testnet.tornet_keys import make_authority
-from flashflow.testnet.tornet_node import TorNode, find_program, stop_nodes, wait_for
+from flashflow.testnet.tornet_node import STOP_S, TorNode, find_program, stop_nodes, wait_for
 
 LIVE_PARAMS = (
     "DoSConnectionEnabled=1 DoSConnectionMaxConcurrentCount=50 DoSConnectionConnectRate=20"
@@ -181,9 +181,9 @@ class TorNetwork:
         for node in self.nodes:
             node.check_alive()
 
-    def stop(self) -> None:
-        """End every tor."""
-        stop_nodes(self.nodes)
+    def stop(self, grace_s: float = STOP_S) -> None:
+        """End every tor; each has so much time to end by itself."""
+        stop_nodes(self.nodes, grace_s)
 
     def _all_know_it(self) -> bool | None:
         self.check_alive()
