@@ -5,7 +5,6 @@ import logging
 import secrets
 from collections.abc import Callable
 from fractions import Fraction
-from pathlib import Path
 
 from coordinator.core import effects as do
 from coordinator.core import events as ev
@@ -159,8 +158,8 @@ def tor_command(config: CoordConfig) -> list[str]:
     )
 
 
-def prepare(config: CoordConfig) -> Store:
-    """Directories, the lock of the data directory, the store. Raises LocalError, UsageError."""
+def prepare(config: CoordConfig) -> tuple[object, Store]:
+    """Directories, the lock of the data directory, which the caller keeps, the store. Raises LocalError, UsageError."""
     if config.tor_bin:
         raise UsageError(
             f"[tor] tor_bin: expected nothing, got {config.tor_bin!r} (only FlashFlow's own Tor client can measure)"
@@ -169,9 +168,5 @@ def prepare(config: CoordConfig) -> Store:
         make_private_dir(path)
     if config.starts_directory_tor:
         make_private_dir(config.directory_tor_datadir)
-    _LOCKS.append(lock_datadir(config.datadir, "coordinator"))
-    return Store.open(Path(config.database))
-
-
-_LOCKS: list[object] = []
-"""Locks live as long as the process."""
+    lock = lock_datadir(config.datadir, "coordinator")
+    return lock, Store.open(config.database)

@@ -1,6 +1,5 @@
 """`flashflow coord --config FILE`: the coordinator, in the foreground, logging to stderr (systemd's journal)."""
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +7,7 @@ import typer
 
 from flashflow.cli.app import App
 from flashflow.shell.aio import run
+from flashflow.shell.logs import start_logging
 
 app = App()
 
@@ -21,13 +21,12 @@ def coord(
     from flashflow.config.coord import load_coord
 
     settings = load_coord(config)
-    logging.basicConfig(
-        level=settings.log_level_number, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    logging.getLogger("stem").setLevel(logging.WARNING)
-    store = prepare(settings)
+    start_logging(settings.log_level)
+    lock, store = prepare(settings)
 
     async def serve() -> int:
         return await CoordinatorService(settings, store).run()
 
-    raise typer.Exit(run(serve()))
+    status = run(serve())
+    del lock  # held until here
+    raise SystemExit(status)

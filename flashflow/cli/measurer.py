@@ -1,6 +1,5 @@
 """`flashflow measurer --config FILE`: a measurer, in the foreground, logging to stderr (systemd's journal)."""
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +7,7 @@ import typer
 
 from flashflow.cli.app import App
 from flashflow.shell.aio import run
+from flashflow.shell.logs import start_logging
 
 app = App()
 
@@ -21,8 +21,7 @@ def measurer(
     from measurer.app import MeasurerService, prepare
 
     settings = load_measurer(config)
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("stem").setLevel(logging.WARNING)  # it does not follow our level, and could log tokens
+    start_logging(settings.log_level)
     lock = prepare(settings)
 
     async def serve() -> int:

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import typer
 
+from flashflow.cli.app import App
 from flashflow.shell.aio import run
 from flashflow.torclient.app import Settings, serve
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = App()
 
 
 @app.command()

@@ -1,6 +1,5 @@
 """The coordinator's settings."""
 
-import logging
 import os
 from pathlib import Path
 from typing import Annotated, Literal
@@ -176,11 +175,6 @@ class CoordConfig(Settings):
         """f of the paper: a relay gets f times its estimate."""
         return self.multiplier * (1 + self.epsilon2) / (1 - self.epsilon1)
 
-    @property
-    def log_level_number(self) -> int:
-        """log_level as the logging module counts."""
-        return logging.getLevelNamesMapping()[self.log_level]
-
 
 def load_coord(path: Path) -> CoordConfig:
     """The settings in the file at `path`. Raises UsageError with file, section, key and what was expected."""
@@ -199,14 +193,15 @@ def load_coord(path: Path) -> CoordConfig:
     if config.directory_source == "file" and config.consensus is None:
         raise value_error(path, "directory.consensus", "the path of a consensus file", "nothing")
     if config.starts_directory_tor:
-        _check_tor_datadir(path, config.directory_tor_datadir)
+        _check_tor_datadir(path, "directory.tor_datadir", config.directory_tor_datadir)
+    _check_tor_datadir(path, "coord.tor_datadir", config.tor_datadir)
     return config
 
 
-def _check_tor_datadir(path: Path, datadir: Path) -> None:
+def _check_tor_datadir(path: Path, name: str, datadir: Path) -> None:
     text = str(datadir)
     if len(os.fsencode(text)) > MAX_TOR_DATADIR_BYTES:
         expected = f"a path of at most {MAX_TOR_DATADIR_BYTES} bytes, for the control socket in it"
-        raise value_error(path, "directory.tor_datadir", expected, repr(text))
+        raise value_error(path, name, expected, repr(text))
     if any(ord(char) < 32 for char in text):
-        raise value_error(path, "directory.tor_datadir", "a path without control characters", repr(text))
+        raise value_error(path, name, "a path without control characters", repr(text))

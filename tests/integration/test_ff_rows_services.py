@@ -175,7 +175,7 @@ async def test_a_networks_error_goes_on_and_a_bug_ends_the_service(
     """The last-chance handler: TLS and socket errors belong to a connection, everything else is ours."""
     config = load_coord(write_coord(tmp_path))
     loop = asyncio.get_running_loop()
-    run = loop.create_task(CoordinatorService(config, prepare(config)).run())
+    run = loop.create_task(CoordinatorService(config, prepare(config)[1]).run())
     try:
         while "ready" not in capsys.readouterr().out:  # noqa: ASYNC110 - it is printed
             await asyncio.sleep(0.01)

@@ -52,7 +52,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert config.relay_filter == tmp_path / "relay_filter"
     assert config.ctrl_coord_addr == config.ctrl_addr
     assert config.ctrl_cookie == config.cookie_file == tmp_path / "data-coord/control_auth_cookie"
-    assert (config.tor_bin, config.torrc_extra_lines, config.log_level_number) == ("", (), 20)
+    assert (config.tor_bin, config.torrc_extra_lines, config.log_level) == ("", (), "INFO")
 
 
 def test_a_value_may_refer_to_others(tmp_path: Path) -> None:
