@@ -1,6 +1,7 @@
 """Starts what fits: one pass over the queue, giving each measurement its measurers, rates and circuits."""
 
 from base64 import b64encode
+from ipaddress import ip_address
 from math import ceil
 
 from coordinator.core import effects as do
@@ -114,6 +115,18 @@ def _share(state: State, measurer: Measurer, mode: str, rate_bytes: int, team_si
     return Share(measurer.name, measurer.host, rate_bytes, n_circs, state.draw.take("token", 16))
 
 
+def announced_host(measurer_host: str, relay_host: str) -> str:
+    """Where the relay is told to expect a measurer that has its session from `measurer_host`: zeros for anywhere.
+
+    The address of the session says nothing of where the relay will see the measurer if only one of them is on this
+    host, or if they are of different families.
+    """
+    measurer, relay = ip_address(measurer_host), ip_address(relay_host)
+    if measurer.version == relay.version and measurer.is_loopback == relay.is_loopback:
+        return measurer_host
+    return "0.0.0.0" if measurer.version == 4 else "::"
+
+
 def _launch_line(state: State, meas: Measurement, relay: RelayInfo) -> str:
     assert relay.ed25519 is not None  # checked when it was requested
     assert relay.ntor_key is not None
@@ -123,6 +136,7 @@ def _launch_line(state: State, meas: Measurement, relay: RelayInfo) -> str:
         dur_s=state.params.warmup_s + state.params.duration_s,
         target=commands.Target(relay.address, relay.ed25519, relay.ntor_key),
         measurers=tuple(
-            commands.MeasurerToken(share.token, share.host, share.n_circs) for share in meas.shares.values()
+            commands.MeasurerToken(share.token, announced_host(share.host, relay.address.host), share.n_circs)
+            for share in meas.shares.values()
         ),
     ).line()

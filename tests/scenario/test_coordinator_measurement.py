@@ -6,6 +6,7 @@ import pytest
 
 from coordinator.core import effects as do
 from coordinator.core import events as ev
+from coordinator.core.assign import announced_host
 from coordinator.core.measurement import DEADLINES, MEASURER_LEGAL, TOR_LEGAL, TRANSITIONS, Phase
 from flashflow.model.errors import ErrorKind
 from flashflow.torctl import events as tor
@@ -373,3 +374,20 @@ def test_rate_limit_of_the_filter_bounds_the_load() -> None:
     world.to_phase("connecting")
     asked: list[Any] = [e.message for e in world.of(do.SendToMeasurer)]
     assert sum(m.rate_bytes for m in asked) == 5_000_000
+
+
+@pytest.mark.parametrize(
+    ("measurer", "target", "announced"),
+    [
+        ("192.0.2.1", "198.51.100.7", "192.0.2.1"),
+        ("127.0.0.1", "127.0.0.5", "127.0.0.1"),
+        ("127.0.0.1", "198.51.100.7", "0.0.0.0"),
+        ("2001:db8::1", "198.51.100.7", "::"),
+        ("192.0.2.1", "2001:db8::7", "0.0.0.0"),
+        ("::1", "::1", "::1"),
+    ],
+)
+def test_the_relay_is_told_of_an_address_only_where_it_will_see_it(
+    measurer: str, target: str, announced: str
+) -> None:
+    assert announced_host(measurer, target) == announced
