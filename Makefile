@@ -4,10 +4,11 @@ PYTHON ?= python3
 PY := .venv/bin/python
 PIP := $(PY) -m pip --quiet --disable-pip-version-check install
 
-.PHONY: demo test test-net test-faults check bench dist lock tools clean help
+.PHONY: demo demo-tor test test-net test-faults check bench dist lock tools clean help
 
 help:
 	@echo 'make demo         measure a small deployment on this machine, start to end (ARGS="--relays 2 ...")'
+	@echo 'make demo-tor     the same with a private network of stock tor (installs tor if root)'
 	@echo 'make test         tests without network namespaces and without killing processes'
 	@echo 'make test-net     tests against real tor and in network namespaces'
 	@echo 'make test-faults  tests that kill processes'
@@ -18,6 +19,9 @@ help:
 
 demo: .venv/run.stamp
 	@$(PY) -m flashflow.cli demo $(ARGS)
+
+demo-tor: .venv/run.stamp
+	@$(PY) -m flashflow.cli demo --tor $(ARGS)
 
 test: .venv/dev.stamp tools
 	@$(PY) -m pytest -q -m "not net and not faults" $(ARGS)

@@ -3,6 +3,7 @@
 import json
 import shlex
 import signal
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -47,15 +48,16 @@ def demo(
     though the relay itself reached that. With --tor, a rate may be `unlimited`, a relay's own count is that of tor's
     BW events, and the status is 1 as well if the authorities' consensus does not carry the v3bw file's weights.
     """
-    signal.signal(signal.SIGTERM, _terminated)
     console = Console(stderr=as_json)
     if tor:
         tor_plan = make_tor_plan(relays, rates, duration, background, host)
         ensure_tor(console)
-        outcome = run_tor_demo(tor_plan, out, console)
+        run = partial(run_tor_demo, tor_plan, out, console)
     else:
         plan = make_plan(relays, rates, duration, background, host)
-        outcome = run_demo(plan, out, console, shlex.split(relay_command) if relay_command else None)
+        run = partial(run_demo, plan, out, console, shlex.split(relay_command) if relay_command else None)
+    signal.signal(signal.SIGTERM, _terminated)
+    outcome = run()
     if as_json:
         print(json.dumps(outcome.document))
     console.out(printable(f"v3bw file: {outcome.document['v3bw']}"), highlight=False)

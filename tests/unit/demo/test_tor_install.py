@@ -10,6 +10,7 @@ from rich.console import Console
 from flashflow.demo.tor_install import ensure_tor
 from flashflow.testnet import tornet_node
 from flashflow.testnet.tornet_node import MissingTorError
+from support.commands import error_line, flashflow_here
 
 APT_GET = """#!/bin/sh
 echo "$RUNLEVEL $DEBIAN_FRONTEND $*" >>{folder}/calls
@@ -70,3 +71,19 @@ def test_an_installation_that_fails_is_one_line(programs: Path, monkeypatch: pyt
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     with pytest.raises(MissingTorError, match=r"^tor is not installed, and apt-get -qq update failed: "):
         ensure_tor(console())
+
+
+def test_the_command_s_exit_status_is_69(
+    programs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    result = flashflow_here(capsys, "demo", "--tor", "--out", programs / "out")
+    assert error_line(result, 69).startswith("flashflow demo: tor is not installed: install tor")
+    assert not (programs / "out").exists()
+
+
+def test_bad_options_are_told_before_tor_is_looked_for(
+    programs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = flashflow_here(capsys, "demo", "--tor", "--rates", "0")
+    assert error_line(result, 2).startswith("flashflow demo: --rates '0': expected up to 20 numbers")

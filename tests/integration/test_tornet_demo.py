@@ -1,0 +1,59 @@
+"""`flashflow demo --tor` as it is typed: stock tor is measured as it is, and its authorities use the result."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+from stem.descriptor.bandwidth_file import BandwidthFile
+
+from flashflow.demo.report import MAX_COUNT_ERROR_PCT
+from flashflow.shell.parent import own_command
+from support.commands import flashflow
+from support.real_tor import need_tor
+
+pytestmark = [pytest.mark.net, pytest.mark.timeout(240)]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_results_are_what_tor_counted_and_what_the_consensus_has(tmp_path: Path, host: str) -> None:
+    need_tor()
+    options = ["--rates", "8,unlimited", "--duration", "8", "--host", host]
+    done = flashflow("demo", "--tor", *options, "--out", tmp_path / "out", "--json", seconds=200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = json.loads(done.stdout)
+    assert made == json.loads((tmp_path / "out" / "demo.json").read_text())
+    v3bw = BandwidthFile(Path(made["v3bw"]).read_bytes(), validate=True).measurements
+    assert [row["configured_mbps"] for row in made["relays"]] == [8, None]
+    assert set(v3bw) == {row["fingerprint"] for row in made["relays"]}
+    for row in made["relays"]:
+        assert row["mode"] == "loop"
+        assert abs(row["error_pct"]) <= MAX_COUNT_ERROR_PCT
+        assert abs(row["measured_mbps"] / row["relay_counted_mbps"] - 1) <= MAX_COUNT_ERROR_PCT / 100
+        assert row["consensus_weight"] == row["v3bw_weight"] == int(v3bw[row["fingerprint"]]["bw"])
+        assert row["v3bw_weight"] == pytest.approx(row["measured_mbps"] * 125, rel=0.01)
+        assert not row["consensus_unmeasured"]
+        assert row["defences_acted"] == 0
+    slow, fast = made["relays"]
+    assert slow["measured_mbps"] < 8.1
+    assert fast["measured_mbps"] > 4 * slow["measured_mbps"]
+
+
+@pytest.mark.faults
+def test_a_signal_ends_every_tor_within_two_seconds(tmp_path: Path) -> None:
+    need_tor()
+    argv = own_command("demo", "--tor", "--rates", "8", "--out", str(tmp_path / "out"))
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as demo:
+        assert demo.stdout is not None
+        assert b"1 relays of stock tor" in demo.stdout.readline()
+        processes = psutil.Process(demo.pid).children(recursive=True)
+        assert (
+            sum(process.name() == "tor" for process in processes) == 5
+        )  # 3 authorities, a relay, the directory's
+        demo.terminate()
+        assert demo.wait(2) == 143
+    _, alive = psutil.wait_procs(processes, timeout=2)
+    assert not alive
