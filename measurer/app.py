@@ -17,6 +17,7 @@ from measurer.core import events as ev
 from measurer.core.handle import MeasurerCore
 from measurer.core.state import Limits
 from measurer.inputs.session import translate
+from measurer.outputs.far_end import FarEnds
 from measurer.outputs.tor import TorClient
 
 FLUSH_S = 2.0
@@ -30,7 +31,12 @@ class MeasurerService:
 
     def __init__(self, config: MeasurerConfig) -> None:
         """Reads the certificates; on the running loop. Raises LocalError."""
-        limits = Limits(config.max_rate_bytes, config.allowed_networks, config.bucket_cells)
+        limits = Limits(
+            config.max_rate_bytes,
+            config.allowed_networks,
+            config.bucket_cells,
+            loops=config.far_end_identities > 0,
+        )
         self._tasks = TaskGroupOfNamed(self._bug)
         self._client = SessionClient(
             key_file=config.key,
@@ -40,6 +46,9 @@ class MeasurerService:
             on_event=lambda event: self._post(translate(event)),
         )
         self._tor = TorClient(tor_command(config), config.tor_datadir / "control", self._tasks, self._post)
+        self._far_ends = FarEnds(
+            config.datadir, config.far_end_addr, config.far_end_identities, self._tasks, self._post
+        )
         self._announced = False
         self._loop = Loop(MeasurerCore(limits), self._outputs())
 
@@ -50,6 +59,7 @@ class MeasurerService:
         log.info("measurer %s", self._client.name)
         self._tasks.start("tor client", self._tor.run())
         self._tasks.start("session", self._client.run())
+        self._tasks.start("far ends", self._far_ends.run())
         try:
             await self._loop.run()
             await self._client.wait_delivered(FLUSH_S)
@@ -64,6 +74,8 @@ class MeasurerService:
         return {
             do.SendToCoordinator: lambda effect: self._client.send(effect.message),
             do.SendTorCommand: self._tor.send,
+            do.StartFarEnd: self._far_ends.start,
+            do.StopFarEnd: self._far_ends.stop,
             do.Announce: lambda effect: self._announce(),
             do.Log: lambda effect: log.log(effect.level, "%s", effect.text),
             do.StopService: lambda effect: self._loop.stop(),

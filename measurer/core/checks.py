@@ -29,7 +29,7 @@ def _draining(state: State, order: ConnectToRelay) -> str | None:
 
 
 def _mode(state: State, order: ConnectToRelay) -> str | None:
-    return order.mode if order.mode != "echo" else None
+    return order.mode if order.mode == "loop" and not state.limits.loops else None
 
 
 def _target(state: State, order: ConnectToRelay) -> str | None:

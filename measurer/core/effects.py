@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass
 
+from flashflow.model.ids import Fingerprint
 from flashflow.wire.messages import Message
 
 
@@ -27,6 +28,26 @@ class SendTorCommand:
 
 
 @dataclass(frozen=True, slots=True)
+class StartFarEnd:
+    """Start a far end for one relay; FarEndReady or FarEndEnded tells the outcome."""
+
+    effect_id: int
+    """Comes back in these events, and stands in StopFarEnd."""
+    relay: Fingerprint
+    """The only relay that may connect to it."""
+    relay_host: str
+    """That relay's IP address."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopFarEnd:
+    """End a far end at once; no event follows."""
+
+    effect_id: int
+    """That of the StartFarEnd."""
+
+
+@dataclass(frozen=True, slots=True)
 class Announce:
     """Tell whoever started the process that it is ready."""
 
@@ -46,7 +67,7 @@ class StopService:
     """Nothing runs any more: end the process."""
 
 
-Effect = SendToCoordinator | SendTorCommand | Announce | Log | StopService
+Effect = SendToCoordinator | SendTorCommand | StartFarEnd | StopFarEnd | Announce | Log | StopService
 
 
 def info(text: str) -> Log:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from flashflow.wire.messages import Message
+from measurer.core.farend import FarEnd
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,26 @@ class TorReplied:
     """It was answered with 250."""
     text: str
     """The reply's text, or why there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class FarEndReady:
+    """A far end listens."""
+
+    effect_id: int
+    """That of the StartFarEnd."""
+    far_ends: tuple[FarEnd, ...]
+    """Its identities, one or more."""
+
+
+@dataclass(frozen=True, slots=True)
+class FarEndEnded:
+    """A far end could not be started, or it ended without having been told to."""
+
+    effect_id: int
+    """That of the StartFarEnd."""
+    reason: str
+    """One line."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,16 @@
-"""Ends measurements: stops their traffic, tells the coordinator, forgets them."""
+"""Begins and ends measurements: their commands and far ends, what the coordinator is told, how they are forgotten."""
+
+import base64
+from collections.abc import Sequence
 
 from flashflow.model.clock import Now
 from flashflow.model.errors import ErrorKind
-from flashflow.model.ids import MeasId
+from flashflow.model.ids import Fingerprint, MeasId, parse_address
 from flashflow.torctl import commands
 from flashflow.wire import messages as wire
 from measurer.core import effects as do
 from measurer.core.effects import Effect
+from measurer.core.farend import FarEnd
 from measurer.core.measurement import Measurement, Phase, Trigger, enter
 from measurer.core.state import Call, State
 
@@ -21,12 +25,53 @@ def command(state: State, meas: Measurement, call: Call, line: str) -> Effect:
     return do.SendTorCommand(state.last_effect_id, line, COMMAND_S)
 
 
+def launch(state: State, meas: Measurement, far_ends: Sequence[FarEnd] = ()) -> Effect:
+    """Have the Tor client launch the circuits."""
+    return command(state, meas, Call.LAUNCH, launch_line(meas.order, state.limits.bucket_cells, far_ends))
+
+
+def launch_line(order: wire.ConnectToRelay, bucket_cells: int, far_ends: Sequence[FarEnd] = ()) -> str:
+    """The command that launches the circuits of `order`; in echo mode it holds the token."""
+    target = commands.Target(
+        parse_address(order.relay_addr), base64.b64decode(order.ed25519), base64.b64decode(order.ntor)
+    )
+    start = commands.MeasrStart(
+        MeasId(order.meas_id),
+        Fingerprint(order.fp),
+        order.n_circs,
+        order.dur_s,
+        rate_bytes=order.rate_bytes,
+        warmup_s=order.warmup_s,
+        mode=order.mode,
+        token=bytes.fromhex(order.token) if order.mode == "echo" else None,
+        target=target,
+        bucket_cells=bucket_cells,
+    )
+    return " ".join([start.line(), *(far_end.word() for far_end in far_ends)])
+
+
+def start_far_end(state: State, meas: Measurement) -> Effect:
+    """Loop mode: circuits need an end first."""
+    state.last_effect_id += 1
+    meas.far_end_id = state.last_effect_id
+    host = parse_address(meas.order.relay_addr).host
+    return do.StartFarEnd(meas.far_end_id, Fingerprint(meas.order.fp), host)
+
+
+def _stop_far_end(meas: Measurement) -> list[Effect]:
+    if meas.far_end_id is None:
+        return []
+    effect_id, meas.far_end_id = meas.far_end_id, None
+    return [do.StopFarEnd(effect_id)]
+
+
 def stop(state: State, meas: Measurement, now: Now) -> list[Effect]:
-    """Have the Tor client stop; the measurement is forgotten when it has."""
+    """Have the Tor client stop, and the far end; the measurement is forgotten when the Tor client has."""
     if meas.phase is Phase.STOPPING:
         return []
     enter(meas, Trigger.STOPPED, now)
-    return [command(state, meas, Call.STOP, commands.Stop(MeasId(meas.order.meas_id)).line())]
+    stopping = command(state, meas, Call.STOP, commands.Stop(MeasId(meas.order.meas_id)).line())
+    return [stopping, *_stop_far_end(meas)]
 
 
 def fail(state: State, meas: Measurement, code: str, kind: ErrorKind, reason: str, now: Now) -> list[Effect]:
@@ -50,7 +95,7 @@ def forget(state: State, meas: Measurement) -> list[Effect]:
         del state.calls[effect_id]
     if not any(other.phase is Phase.LAUNCHING for other in state.measurements.values()):
         state.early_circuits.clear()
-    return end_if_drained(state)
+    return [*_stop_far_end(meas), *end_if_drained(state)]
 
 
 def end_if_drained(state: State) -> list[Effect]:

@@ -7,7 +7,7 @@ from flashflow.model.clock import Now, TimerFired
 from flashflow.torctl import events as tor
 from measurer.core import effects as do
 from measurer.core import events as ev
-from measurer.core import on_coordinator, on_time, on_tor
+from measurer.core import on_coordinator, on_far_end, on_time, on_tor
 from measurer.core.effects import Effect
 from measurer.core.finish import end_if_drained
 from measurer.core.state import Limits, State
@@ -35,6 +35,8 @@ _HANDLERS: dict[type, Callable[[State, Any, Now], list[Effect]]] = {
     ev.TorCameUp: on_tor.on_up,
     ev.TorWasLost: on_tor.on_lost,
     ev.TorReplied: on_tor.on_replied,
+    ev.FarEndReady: on_far_end.on_ready,
+    ev.FarEndEnded: on_far_end.on_ended,
     ev.StopRequested: _on_stop_requested,
     tor.CircEvent: on_tor.on_circuit,
     tor.BwReport: on_tor.on_report,

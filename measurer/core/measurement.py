@@ -15,6 +15,7 @@ from flashflow.wire.messages import ConnectToRelay
 class Phase(Enum):
     """Where a measurement is."""
 
+    PREPARING = "preparing"  # loop mode only: its far end is being started
     LAUNCHING = "launching"  # the Tor client was told to launch circuits
     BUILDING = "building"  # the circuits are being built
     READY = "ready"  # the coordinator was told; its Go is awaited
@@ -26,6 +27,7 @@ class Phase(Enum):
 class Trigger(Enum):
     """What moves a measurement on."""
 
+    PREPARED = "prepared"
     LAUNCHED = "launched"
     BUILT = "built"
     GONE_AHEAD = "gone ahead"
@@ -34,6 +36,8 @@ class Trigger(Enum):
 
 
 TRANSITIONS: dict[tuple[Phase, Trigger], Phase] = {
+    (Phase.PREPARING, Trigger.PREPARED): Phase.LAUNCHING,
+    (Phase.PREPARING, Trigger.STOPPED): Phase.STOPPING,
     (Phase.LAUNCHING, Trigger.LAUNCHED): Phase.BUILDING,
     (Phase.LAUNCHING, Trigger.STOPPED): Phase.STOPPING,
     (Phase.BUILDING, Trigger.BUILT): Phase.READY,
@@ -46,14 +50,20 @@ TRANSITIONS: dict[tuple[Phase, Trigger], Phase] = {
 }
 
 DEADLINES_S: dict[Phase, float] = {
+    Phase.PREPARING: 6.0,
     Phase.LAUNCHING: 4.0,
-    Phase.BUILDING: 9.0,  # less than the coordinator's CONNECTING, so that half the circuits still count
+    Phase.BUILDING: 9.0,
     Phase.READY: 30.0,  # other measurers may still build, and the coordinator's Tor client has to start
     Phase.STARTING: 5.0,
     Phase.ACTIVE: 6.0,  # beyond warm-up and duration; the Tor client itself stops after 5
     Phase.STOPPING: 5.0,
 }
 """Phase -> seconds after which it is over, whatever came."""
+
+SETUP_S = 9.0
+"""PREPARING, LAUNCHING and BUILDING together: less than the coordinator's CONNECTING, so that half the circuits still
+count."""
+SETTING_UP = frozenset({Phase.PREPARING, Phase.LAUNCHING, Phase.BUILDING})
 
 GO_LEGAL = frozenset({Phase.READY})
 """The phases in which the coordinator may say Go."""
@@ -75,6 +85,10 @@ class Measurement:
     """Changed by enter() only."""
     deadline_s: float
     """Monotonic time at which the phase is over."""
+    begun_s: float
+    """Monotonic time at which it began."""
+    far_end_id: int | None = None
+    """Effect id of its far end; None if it has none, or none any more."""
     circuits: dict[str, bool | None] = field(default_factory=dict)
     """Circuit -> built (True), failed (False), under way (None)."""
     last_circuit_reason: str | None = None
@@ -100,7 +114,8 @@ class Measurement:
 
 def begin(order: ConnectToRelay, now: Now) -> Measurement:
     """A measurement in its first phase."""
-    return Measurement(order, Phase.LAUNCHING, now.mono_s + DEADLINES_S[Phase.LAUNCHING])
+    phase = Phase.PREPARING if order.mode == "loop" else Phase.LAUNCHING
+    return Measurement(order, phase, now.mono_s + DEADLINES_S[phase], now.mono_s)
 
 
 def enter(meas: Measurement, trigger: Trigger, now: Now) -> None:
@@ -108,3 +123,5 @@ def enter(meas: Measurement, trigger: Trigger, now: Now) -> None:
     meas.phase = TRANSITIONS[meas.phase, trigger]
     traffic_s = meas.order.warmup_s + meas.order.dur_s if meas.phase is Phase.ACTIVE else 0
     meas.deadline_s = now.mono_s + DEADLINES_S[meas.phase] + traffic_s
+    if meas.phase in SETTING_UP:
+        meas.deadline_s = min(meas.deadline_s, meas.begun_s + SETUP_S)

@@ -1,20 +1,19 @@
 """What comes of the coordinator: its messages, and the session's going up and down."""
 
-import base64
 from collections.abc import Callable
 from typing import Any
 
 from flashflow.model.clock import Now
 from flashflow.model.errors import ErrorKind
-from flashflow.model.ids import Fingerprint, MeasId, parse_address
+from flashflow.model.ids import Fingerprint, MeasId
 from flashflow.model.units import to_mbps
-from flashflow.torctl.commands import MeasrStart, Target
+from flashflow.torctl.commands import MeasrStart
 from flashflow.wire import messages as wire
 from measurer.core import effects as do
 from measurer.core.checks import refusal
 from measurer.core.effects import Effect
 from measurer.core.events import CoordinatorSaid, LinkDown, LinkFailed, LinkUp
-from measurer.core.finish import command, fail, stop, tell
+from measurer.core.finish import command, fail, launch, start_far_end, stop, tell
 from measurer.core.measurement import GO_LEGAL, Phase, Trigger, begin, enter
 from measurer.core.state import LINK_LOST_S, Call, State
 
@@ -53,27 +52,11 @@ def _on_connect(state: State, order: wire.ConnectToRelay, now: Now) -> list[Effe
     if failure is not None:
         return tell(order.meas_id, failure.code, failure.kind, failure.reason)
     meas = state.measurements[MeasId(order.meas_id)] = begin(order, now)
-    text = f"measurement {order.meas_id}: {order.n_circs} circuits to {order.fp}, {to_mbps(order.rate_bytes):.1f} Mbit/s"
-    return [do.info(text), command(state, meas, Call.LAUNCH, launch_line(order, state.limits.bucket_cells))]
-
-
-def launch_line(order: wire.ConnectToRelay, bucket_cells: int) -> str:
-    """The command that launches the circuits of `order`; it holds the token."""
-    target = Target(
-        parse_address(order.relay_addr), base64.b64decode(order.ed25519), base64.b64decode(order.ntor)
+    rate = f"{to_mbps(order.rate_bytes):.1f} Mbit/s"
+    begun = do.info(
+        f"measurement {order.meas_id} ({order.mode}): {order.n_circs} circuits to {order.fp}, {rate}"
     )
-    return MeasrStart(
-        MeasId(order.meas_id),
-        Fingerprint(order.fp),
-        order.n_circs,
-        order.dur_s,
-        rate_bytes=order.rate_bytes,
-        warmup_s=order.warmup_s,
-        mode=order.mode,
-        token=bytes.fromhex(order.token),
-        target=target,
-        bucket_cells=bucket_cells,
-    ).line()
+    return [begun, launch(state, meas) if order.mode == "echo" else start_far_end(state, meas)]
 
 
 def _on_go(state: State, go: wire.Go, now: Now) -> list[Effect]:

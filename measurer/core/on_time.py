@@ -44,6 +44,11 @@ def _link_lost(state: State, now: Now) -> list[Effect]:
     return effects
 
 
+def _far_end_late(state: State, meas: Measurement, now: Now) -> list[Effect]:
+    reason = "the far end did not start in time"
+    return fail(state, meas, wire.LAUNCH_CIRCS, ErrorKind.LOCAL, reason, now)
+
+
 def _launch_late(state: State, meas: Measurement, now: Now) -> list[Effect]:
     reason = "the Tor client did not launch circuits in time"
     return fail(state, meas, wire.LAUNCH_CIRCS, ErrorKind.LOCAL, reason, now)
@@ -74,6 +79,7 @@ def _stop_late(state: State, meas: Measurement, now: Now) -> list[Effect]:
 
 
 _LATE: dict[Phase, Callable[[State, Measurement, Now], list[Effect]]] = {
+    Phase.PREPARING: _far_end_late,
     Phase.LAUNCHING: _launch_late,
     Phase.BUILDING: _circuits_late,
     Phase.READY: _go_late,

@@ -30,6 +30,8 @@ class Limits:
     """Relays' addresses that may be sent to."""
     bucket_cells: int
     """One echoed cell of so many is checked."""
+    loops: bool = True
+    """Loop measurements are taken on: far ends can be started."""
 
 
 class Call(Enum):
@@ -53,7 +55,7 @@ class State:
     early_circuits: dict[str, tuple[bool, str | None]] = field(default_factory=dict)
     """Circuit -> built or not, and why: events that came before the reply which says whose circuit it is."""
     last_effect_id: int = 0
-    """Of SendTorCommand."""
+    """Of SendTorCommand and StartFarEnd."""
     tor_up: bool = False
     """The Tor client takes commands."""
     link_lost_s: float | None = None

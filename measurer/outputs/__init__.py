@@ -1,1 +1,4 @@
-"""Effects -> world: `tor` sends commands to the Tor client; messages go straight to the session client."""
+"""Effects -> world: `tor` sends commands to the Tor client, `far_end` runs far ends.
+
+Messages go straight to the session client.
+"""

@@ -10,14 +10,15 @@ from flashflow.wire import messages as wire
 from measurer.core import effects as do
 from measurer.core import events as ev
 from measurer.core.measurement import Phase
-from support.measurer_world import World, only
+from support.measurer_world import FAR_ENDS, World, in_phase, only
 from support.wire_pair import order
 
 IDS = st.integers(1, 3)
+MODES = st.sampled_from(["echo", "loop"])
 CIRCUITS = st.integers(1, 9).map(str)
 REASONS = st.none() | st.sampled_from([*Reason, "SOMETHING_NEW"])
 SAID = st.one_of(
-    st.builds(order, IDS, n_circs=st.integers(1, 4), rate_bytes=st.integers(1, 6_000_000)),
+    st.builds(order, IDS, n_circs=st.integers(1, 4), rate_bytes=st.integers(1, 6_000_000), mode=MODES),
     st.builds(wire.Go, meas_id=IDS),
     st.builds(wire.Stop, meas_id=IDS, reason=st.text(max_size=9)),
     st.builds(
@@ -55,15 +56,16 @@ REST = st.sampled_from(
         ev.StopRequested(),
     ]
 )
-STEPS = st.lists(st.one_of(SAID, TOR, REST, st.floats(0.1, 12.0)), max_size=50)
+FAR = st.builds(ev.FarEndReady, st.integers(1, 12), st.just(FAR_ENDS)) | st.builds(
+    ev.FarEndEnded, st.integers(1, 12), st.text(max_size=9)
+)
+STEPS = st.lists(st.one_of(SAID, TOR, FAR, REST, st.floats(0.1, 12.0)), max_size=50)
 
 
 @settings(max_examples=200, deadline=None)
-@given(STEPS, st.sampled_from([None, *Phase]))
-def test_any_events_in_any_phase(steps: list[object], phase: Phase | None) -> None:
-    world = World().up()
-    if phase is not None:
-        start(world, phase)
+@given(STEPS, st.sampled_from([None, *Phase]), MODES)
+def test_any_events_in_any_phase(steps: list[object], phase: Phase | None, mode: str) -> None:
+    world = World().up() if phase is None else in_phase(phase, mode)
     for step in steps:
         if isinstance(step, float):
             world.advance(step)
@@ -75,19 +77,8 @@ def test_any_events_in_any_phase(steps: list[object], phase: Phase | None) -> No
     assert state.measurements == state.calls == state.early_circuits == {}
     assert world.core.next_timer() is None
     assert len(only(world.effects, do.StopService)) == 1
-
-
-def start(world: World, phase: Phase) -> None:
-    """Measurement 1 as far as `phase`."""
-    effects = world.coordinator(order())
-    if phase is not Phase.LAUNCHING:
-        world.reply(effects, "FF_MEAS 1 LAUNCHED CIRCS=1,2,3,4")
-    if phase in (Phase.READY, Phase.STARTING, Phase.ACTIVE):
-        world.built(1, 2, 3, 4)
-    if phase in (Phase.STARTING, Phase.ACTIVE):
-        effects = world.coordinator(wire.Go(meas_id=1))
-        if phase is Phase.ACTIVE:
-            world.reply(effects)
-    if phase is Phase.STOPPING:
-        world.coordinator(wire.Stop(meas_id=1, reason="test"))
-    assert world.phase() is phase
+    started = [effect.effect_id for effect in only(world.effects, do.StartFarEnd)]
+    over = [effect.effect_id for effect in only(world.effects, do.StopFarEnd)]
+    by_itself = [step.effect_id for step in steps if isinstance(step, ev.FarEndEnded)]
+    assert len(over) == len(set(over))
+    assert set(over) <= set(started) <= {*over, *by_itself}

@@ -9,7 +9,7 @@ from flashflow.wire import messages as wire
 from measurer.core import effects as do
 from measurer.core import events as ev
 from measurer.core.measurement import Phase
-from support.measurer_world import MAX_RATE_BYTES, World, commands, failures, lines, only, sent
+from support.measurer_world import MAX_RATE_BYTES, World, commands, failures, in_phase, lines, only, sent
 from support.wire_pair import TOKEN, order
 
 STOPPED = tor.MeasEnd(1, success=False, reason="STOPPED")
@@ -57,7 +57,6 @@ def test_the_token_shows_in_no_log_line() -> None:
         ({"relay_addr": "relay.example:9001"}, "TARGET_NOT_ALLOWED"),
         ({"relay_addr": "192.0.2.7:0"}, "TARGET_NOT_ALLOWED"),
         ({"rate_bytes": MAX_RATE_BYTES + 1}, "RATE_EXCEEDED"),
-        ({"mode": "loop"}, "MODE_NOT_SUPPORTED"),
     ],
 )
 def test_its_own_limits_bind_whatever_the_coordinator_asks(changes: dict[str, object], code: str) -> None:
@@ -198,25 +197,6 @@ def test_go_out_of_turn_fails_the_measurement(phase: Phase) -> None:
     effects = world.coordinator(wire.Go(meas_id=1))
     assert failures(effects) == [(1, "M_START_ACTIVE_MEAS", "bug")]
     assert lines(effects) == ["FF_STOP 1"]
-
-
-def in_phase(phase: Phase) -> World:
-    """Measurement 1 in a phase."""
-    world = World().up()
-    if phase is Phase.LAUNCHING:
-        world.coordinator(order())
-    else:
-        world.launch()
-    if phase in (Phase.READY, Phase.STARTING, Phase.ACTIVE):
-        world.built(1, 2, 3, 4)
-    if phase in (Phase.STARTING, Phase.ACTIVE):
-        effects = world.coordinator(wire.Go(meas_id=1))
-        if phase is Phase.ACTIVE:
-            world.reply(effects)
-    if phase is Phase.STOPPING:
-        world.coordinator(wire.Stop(meas_id=1, reason="test"))
-    assert world.phase() is phase
-    return world
 
 
 @pytest.mark.parametrize("phase", list(Phase))

@@ -4,10 +4,12 @@ from typing import Any, TypeVar
 
 from flashflow.config.networks import parse_networks
 from flashflow.model.clock import Now, TimerFired
+from flashflow.model.ids import Address, Fingerprint
 from flashflow.torctl import events as tor
 from flashflow.wire import messages as wire
 from measurer.core import effects as do
 from measurer.core import events as ev
+from measurer.core.farend import FarEnd
 from measurer.core.handle import MeasurerCore
 from measurer.core.measurement import Measurement, Phase
 from measurer.core.state import Limits
@@ -15,13 +17,17 @@ from support.wire_pair import order
 
 T = TypeVar("T")
 MAX_RATE_BYTES = 10_000_000
+FAR_ENDS = tuple(
+    FarEnd(Address("192.0.2.1", 4000 + number), Fingerprint("CD" * 20), b"e" * 32, bytes([255] * 32))
+    for number in range(2)
+)
 
 
 class World:
     """Drives MeasurerCore: `say` an event, look at the effects, let time pass."""
 
-    def __init__(self, networks: str = "192.0.2.0/24, 2001:db8::/32") -> None:
-        self.core = MeasurerCore(Limits(MAX_RATE_BYTES, parse_networks(networks), 125))
+    def __init__(self, networks: str = "192.0.2.0/24, 2001:db8::/32", *, loops: bool = True) -> None:
+        self.core = MeasurerCore(Limits(MAX_RATE_BYTES, parse_networks(networks), 125, loops))
         self.mono_s = 500.0
         self.effects: list[Any] = []
 
@@ -69,6 +75,10 @@ class World:
         effects = self.coordinator(order(meas_id, **changes))
         return self.reply(effects, f"FF_MEAS {meas_id} LAUNCHED CIRCS={circuits}")
 
+    def far_end_ready(self, effects: list[Any]) -> list[Any]:
+        """The far end that was started by the last such effect listens."""
+        return self.say(ev.FarEndReady(only(effects, do.StartFarEnd)[-1].effect_id, FAR_ENDS))
+
     def built(self, *circuits: int) -> list[Any]:
         """Circuits are built."""
         return self.say(*(tor.CircEvent(str(number), "BUILT") for number in circuits))
@@ -83,6 +93,26 @@ class World:
         self.built(*circuits)
         self.reply(self.coordinator(wire.Go(meas_id=meas_id)))
         return self
+
+
+def in_phase(phase: Phase, mode: str = "echo") -> World:
+    """Measurement 1 in a phase; PREPARING is loop mode's."""
+    world = World().up()
+    effects = world.coordinator(order(mode="loop" if phase is Phase.PREPARING else mode))
+    if mode == "loop" and phase is not Phase.PREPARING:
+        effects = world.far_end_ready(effects)
+    if phase not in (Phase.PREPARING, Phase.LAUNCHING):
+        world.reply(effects, "FF_MEAS 1 LAUNCHED CIRCS=1,2,3,4")
+    if phase in (Phase.READY, Phase.STARTING, Phase.ACTIVE):
+        world.built(1, 2, 3, 4)
+    if phase in (Phase.STARTING, Phase.ACTIVE):
+        effects = world.coordinator(wire.Go(meas_id=1))
+        if phase is Phase.ACTIVE:
+            world.reply(effects)
+    if phase is Phase.STOPPING:
+        world.coordinator(wire.Stop(meas_id=1, reason="test"))
+    assert world.phase() is phase
+    return world
 
 
 def only(effects: list[Any], kind: type[T]) -> list[T]:
