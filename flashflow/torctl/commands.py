@@ -2,10 +2,12 @@
 
     COORD_START_MEAS <meas_id> <fingerprint> <dur> [ADDR= ED25519= NTOR= MEASURER=<token>@<ip>/<sockets> ...]
     MEASR_START_MEAS <meas_id> <fingerprint> <n_circs> <dur> [RATE= WARMUP= MODE= TOKEN= ADDR= ED25519= NTOR= BUCKET=]
+    MEASR_START_MEAS <meas_id> <fingerprint> <n_circs> <dur> MODE=loop FAREND=<ip:port>/<fingerprint>/<ed25519>/<ntor> ...
     FF_STOP <meas_id>
 
 With the relay's keys the command begins a measurement; without any extra it starts the active phase of one begun before.
-Keys are base64 without padding, tokens hexadecimal; RATE is cell bytes per second.
+Keys are base64 without padding, tokens hexadecimal; RATE is cell bytes per second that the relay reads. In loop mode
+there is no token, and FAREND, repeated, names the relays (ours) to which the measured one extends the circuits in turn.
 """
 
 import base64
@@ -21,7 +23,11 @@ from flashflow.model.ids import Address, Fingerprint, MeasId, parse_address, par
 MAX_MEAS_ID: Final = 2**32 - 1
 MAX_SECONDS: Final = 600
 MAX_CIRCUITS: Final = 160
+MAX_LOOP_CIRCUITS: Final = 40
+MAX_FAR_ENDS: Final = 16
 MAX_MEASURERS: Final = 10
+KEY_CHARS: Final = 43
+"""32 bytes in base64 without padding."""
 MAX_BUCKET_CELLS: Final = 100_000
 MAX_RATE_BYTES: Final = 2**48
 
@@ -49,6 +55,38 @@ class Target:
     def words(self) -> list[str]:
         """As extras of a command."""
         return [f"ADDR={self.address}", f"ED25519={_base64(self.ed25519)}", f"NTOR={_base64(self.ntor)}"]
+
+
+@dataclass(frozen=True, slots=True)
+class FarEnd:
+    """A relay of ours to which the measured one extends circuits in loop mode."""
+
+    address: Address
+    """IP address and port."""
+    fingerprint: Fingerprint
+    """Its RSA identity."""
+    ed25519: bytes
+    """Its ed25519 identity, 32 bytes."""
+    ntor: bytes
+    """Its ntor onion key, 32 bytes."""
+
+    def __str__(self) -> str:
+        return f"{self.address}/{self.fingerprint}/{_base64(self.ed25519)}/{_base64(self.ntor)}"
+
+
+def parse_far_end(text: str) -> FarEnd:
+    """Reads `<ip:port>/<fingerprint>/<ed25519>/<ntor>`. CommandError. (Base64 may hold a slash.)"""
+    address, _, rest = text.partition("/")
+    fingerprint, _, keys = rest.partition("/")
+    if len(keys) != 2 * KEY_CHARS + 1 or keys[KEY_CHARS] != "/":
+        raise CommandError(513, "FAREND: <ip:port>/<fingerprint>/<ed25519>/<ntor> expected")
+    extras = {"FAREND": address, "FAREND ed25519": keys[:KEY_CHARS], "FAREND ntor": keys[KEY_CHARS + 1 :]}
+    return FarEnd(
+        _address(extras, "FAREND"),
+        _fingerprint(fingerprint),
+        _key(extras, "FAREND ed25519"),
+        _key(extras, "FAREND ntor"),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +145,15 @@ class MeasrStart:
     warmup_s: int = 0
     """Seconds of traffic before second 1."""
     mode: str = "echo"
-    """How the relay is measured: `echo`."""
+    """How the relay is measured: `echo` or `loop`."""
     token: bytes | None = field(default=None, repr=False)
-    """This measurer's secret for the relay, 16 bytes."""
+    """This measurer's secret for the relay, 16 bytes; None in loop mode."""
     target: Target | None = None
     """Where the relay is; None starts the active phase."""
     bucket_cells: int | None = None
     """One cell in so many is checked; None: the process's own setting."""
+    far_ends: tuple[FarEnd, ...] = ()
+    """Loop mode: where the relay extends the circuits to, 1 to 16."""
 
     def line(self) -> str:
         """The command line, without its end."""
@@ -127,7 +167,8 @@ class MeasrStart:
             words.append(f"TOKEN={self.token.hex()}")
         if self.bucket_cells is not None:
             words.append(f"BUCKET={self.bucket_cells}")
-        return " ".join(words + self.target.words())
+        words += self.target.words() + [f"FAREND={far_end}" for far_end in self.far_ends]
+        return " ".join(words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,24 +213,33 @@ def _parse_coord(words: Sequence[str]) -> CoordStart:
 
 def _parse_measr(words: Sequence[str]) -> MeasrStart:
     meas_id, fingerprint, n_circs, dur_s = _positional(words, "meas_id", "fingerprint", "n_circs", "dur")
-    extras = _extras(words[4:], _TARGET_KEYS | {"RATE", "WARMUP", "MODE", "TOKEN", "BUCKET"})
+    far_ends = tuple(parse_far_end(word[7:]) for word in words[4:] if word.startswith("FAREND="))
+    extras = _extras([word for word in words[4:] if not word.startswith("FAREND=")], _MEASR_KEYS)
+    mode = extras.get("MODE", "echo")
+    if mode not in _MOST_CIRCUITS:
+        raise CommandError(513, f"MODE={mode[:20]}: echo or loop expected")
     head = (
         _meas_id(meas_id),
         _fingerprint(fingerprint),
-        _integer("n_circs", n_circs, 1, MAX_CIRCUITS),
+        _integer("n_circs", n_circs, 1, _MOST_CIRCUITS[mode]),
         _integer("dur", dur_s, 1, MAX_SECONDS),
     )
-    if not extras:
+    if not extras and not far_ends:
         return MeasrStart(*head)
-    if extras.get("MODE", "echo") != "echo":
-        raise CommandError(513, f"MODE={extras['MODE'][:20]}: echo expected")
+    least, most = (1, MAX_FAR_ENDS) if mode == "loop" else (0, 0)
+    if not least <= len(far_ends) <= most:
+        raise CommandError(512, f"FAREND: {len(far_ends)} given, {least} to {most} expected in {mode} mode")
+    if mode == "loop" and "TOKEN" in extras:
+        raise CommandError(513, "TOKEN: not in loop mode")
     return MeasrStart(
         *head,
         rate_bytes=_optional(extras, "RATE", 1, MAX_RATE_BYTES),
         warmup_s=_optional(extras, "WARMUP", 0, MAX_SECONDS) or 0,
-        token=_token("TOKEN", _needed(extras, "TOKEN")),
+        mode=mode,
+        token=None if mode == "loop" else _token("TOKEN", _needed(extras, "TOKEN")),
         target=_target(extras),
         bucket_cells=_optional(extras, "BUCKET", 1, MAX_BUCKET_CELLS),
+        far_ends=far_ends,
     )
 
 
@@ -200,6 +250,8 @@ def _parse_stop(words: Sequence[str]) -> Stop:
 
 
 _TARGET_KEYS: Final = frozenset({"ADDR", "ED25519", "NTOR"})
+_MEASR_KEYS: Final = _TARGET_KEYS | {"RATE", "WARMUP", "MODE", "TOKEN", "BUCKET"}
+_MOST_CIRCUITS: Final[Mapping[str, int]] = {"echo": MAX_CIRCUITS, "loop": MAX_LOOP_CIRCUITS}
 _PARSERS: Final[Mapping[str, Callable[[Sequence[str]], Command]]] = {
     "COORD_START_MEAS": _parse_coord,
     "MEASR_START_MEAS": _parse_measr,
@@ -235,16 +287,17 @@ def _needed(extras: Mapping[str, str], key: str) -> str:
 
 
 def _target(extras: Mapping[str, str]) -> Target:
-    text = _needed(extras, "ADDR")
+    return Target(_address(extras, "ADDR"), _key(extras, "ED25519"), _key(extras, "NTOR"))
+
+
+def _address(extras: Mapping[str, str], name: str) -> Address:
     try:
-        address = parse_address(text)
+        address = parse_address(_needed(extras, name))
     except UsageError as exc:
-        raise CommandError(513, f"ADDR: {exc.reason}") from exc
+        raise CommandError(513, f"{name}: {exc.reason}") from exc
     if address.port == 0:
-        raise CommandError(513, "ADDR: a port from 1 to 65535 expected")
-    return Target(
-        Address(_ip("ADDR", address.host), address.port), _key(extras, "ED25519"), _key(extras, "NTOR")
-    )
+        raise CommandError(513, f"{name}: a port from 1 to 65535 expected")
+    return Address(_ip(name, address.host), address.port)
 
 
 def _measurer(text: str) -> MeasurerToken:

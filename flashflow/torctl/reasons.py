@@ -12,8 +12,15 @@ class Reason(StrEnum):
 
     CERTS_INVALID = "CERTS_INVALID"
     CIRCUIT_REFUSED = "CIRCUIT_REFUSED"
+    DESTROY_CHANNEL_CLOSED = "DESTROY_CHANNEL_CLOSED"
+    DESTROY_HIBERNATING = "DESTROY_HIBERNATING"
+    DESTROY_INTERNAL = "DESTROY_INTERNAL"
+    DESTROY_PROTOCOL = "DESTROY_PROTOCOL"
+    DESTROY_RESOURCELIMIT = "DESTROY_RESOURCELIMIT"
     ECHO_INVENTED = "ECHO_INVENTED"
     ECHO_WRONG = "ECHO_WRONG"
+    EXTEND_REFUSED = "EXTEND_REFUSED"
+    FAR_END_INVALID = "FAR_END_INVALID"
     LINK_FAILED = "LINK_FAILED"
     NOT_SUPPORTED = "NOT_SUPPORTED"
     NTOR_FAILED = "NTOR_FAILED"
@@ -35,11 +42,24 @@ class Reason(StrEnum):
 REASONS: Final[Mapping[Reason, tuple[ErrorKind, str]]] = {
     Reason.CERTS_INVALID: (ErrorKind.PEER, "the relay does not prove the expected identity"),
     Reason.CIRCUIT_REFUSED: (ErrorKind.PEER, "the relay refused to create a circuit"),
+    Reason.DESTROY_CHANNEL_CLOSED: (
+        ErrorKind.NETWORK,
+        "the relay destroyed circuits: its connection to the far end closed",
+    ),
+    Reason.DESTROY_HIBERNATING: (ErrorKind.PEER, "the relay destroyed circuits: it hibernates"),
+    Reason.DESTROY_INTERNAL: (ErrorKind.PEER, "the relay destroyed circuits: an error of its own"),
+    Reason.DESTROY_PROTOCOL: (ErrorKind.PEER, "the relay destroyed circuits: a cell it did not like"),
+    Reason.DESTROY_RESOURCELIMIT: (
+        ErrorKind.PEER,
+        "the relay destroyed circuits: out of memory or of room in its queues",
+    ),
     Reason.ECHO_INVENTED: (ErrorKind.PEER, "the relay sent back more cells than it was sent"),
     Reason.ECHO_WRONG: (
         ErrorKind.PEER,
-        "the relay sent back a cell that is not the decryption of what it was sent",
+        "the relay sent back a cell that is not what it had to make of the one it was sent",
     ),
+    Reason.EXTEND_REFUSED: (ErrorKind.NETWORK, "the relay did not extend a circuit to the far end"),
+    Reason.FAR_END_INVALID: (ErrorKind.PEER, "what answered for the far end does not own its ntor key"),
     Reason.LINK_FAILED: (ErrorKind.NETWORK, "no connection to the relay could be made, or it broke"),
     Reason.NOT_SUPPORTED: (ErrorKind.PEER, "the relay does not answer MEAS_PARAMS: no FlashFlow support"),
     Reason.NTOR_FAILED: (ErrorKind.PEER, "the relay does not own the expected ntor key"),
@@ -58,6 +78,20 @@ REASONS: Final[Mapping[Reason, tuple[ErrorKind, str]]] = {
     Reason.WORKER_LOST: (ErrorKind.LOCAL, "a worker process of torclient died"),
 }
 """Reason -> whose fault, and one line."""
+
+
+_DESTROYED: Final[Mapping[int, Reason]] = {
+    1: Reason.DESTROY_PROTOCOL,
+    2: Reason.DESTROY_INTERNAL,
+    4: Reason.DESTROY_HIBERNATING,
+    5: Reason.DESTROY_RESOURCELIMIT,
+    8: Reason.DESTROY_CHANNEL_CLOSED,
+}
+
+
+def destroy_reason(code: int) -> Reason:
+    """What the reason in a DESTROY cell means to a loop measurement (tor-spec 5.4)."""
+    return _DESTROYED.get(code, Reason.RELAY_CLOSED)
 
 
 def describe(reason: str | None) -> tuple[ErrorKind, str]:

@@ -12,13 +12,15 @@ from flashflow.torclient.core.messages import (
     CircuitEnded,
     ParamsAnswered,
     ParamsWereSent,
+    ShareEnded,
 )
 from flashflow.torctl.commands import CoordStart, MeasrStart, Stop
-from support.torclient_core import CoreWorld, announced, coord, measr
+from support.torclient_core import CoreWorld, announced, coord, loop, measr
 
 IDS = st.integers(1, 3)
 COMMANDS = st.one_of(
     st.builds(measr, meas_id=IDS, n_circs=st.integers(1, 5)),
+    st.builds(loop, meas_id=IDS, n_circs=st.integers(1, 40)),
     st.builds(coord, meas_id=IDS),
     st.builds(lambda meas_id: MeasrStart(MeasId(meas_id), measr().fingerprint, 2, 3), IDS),
     st.builds(lambda meas_id: CoordStart(MeasId(meas_id), measr().fingerprint, 5), IDS),
@@ -45,6 +47,9 @@ class _Circuits(CoreWorld):
     def coord_runs(self):
         return [run for run in self.core._runs.values() if type(run).__name__ == "CoordRun"]
 
+    def measr_runs(self):
+        return [run for run in self.core._runs.values() if type(run).__name__ == "MeasrRun"]
+
     def circuits(self):
         return [
             (run.run, circ_id, built)
@@ -59,13 +64,16 @@ def test_core_takes_anything(data):
     world = _Circuits()
     for _ in range(data.draw(st.integers(1, 40))):
         world.now_s += data.draw(st.sampled_from([0.0, 0.5, 11.0]))
-        kind = data.draw(st.sampled_from(["event", "circuit", "relay"]))
+        kind = data.draw(st.sampled_from(["event", "circuit", "relay", "cheat"]))
         if kind == "circuit" and (circuits := world.circuits()):
             run, circ_id, built = data.draw(st.sampled_from(circuits))
             ended = CircuitEnded(run, circ_id, data.draw(REASONS), "")
             world.do(
                 WorkerSpoke(0, ended if built or data.draw(st.booleans()) else CircuitBuilt(run, circ_id))
             )
+        elif kind == "cheat" and (runs := world.measr_runs()):
+            run = data.draw(st.sampled_from(runs)).run
+            world.do(WorkerSpoke(data.draw(st.integers(0, 1)), ShareEnded(run, data.draw(REASONS), "")))
         elif kind == "relay" and (runs := world.coord_runs()):
             message = data.draw(OF_THE_RELAY | st.builds(ParamsWereSent, IDS))
             world.do(

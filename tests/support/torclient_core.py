@@ -5,11 +5,12 @@ from flashflow.model.ids import Address, Fingerprint, MeasId
 from flashflow.torclient.core.effects import Announce, Answer, Log, TellWorker
 from flashflow.torclient.core.events import CommandReceived, WorkerSpoke
 from flashflow.torclient.core.state import TorClientCore
-from flashflow.torctl.commands import CoordStart, MeasrStart, MeasurerToken, Target
+from flashflow.torctl.commands import CoordStart, FarEnd, MeasrStart, MeasurerToken, Target
 
 FP = Fingerprint("AB" * 20)
 TARGET = Target(Address("127.0.0.1", 9001), bytes(32), bytes(range(32)))
 TOKEN = bytes(range(16))
+FAR_END = FarEnd(Address("127.0.0.1", 9100), Fingerprint("CD" * 20), bytes(32), bytes(32))
 CONN = 1
 
 
@@ -17,6 +18,11 @@ def measr(meas_id=7, n_circs=4, dur_s=3, **extras):
     """A first MEASR_START_MEAS."""
     extras = {"rate_bytes": 1_000_000, "warmup_s": 2, "token": TOKEN, "target": TARGET, **extras}
     return MeasrStart(MeasId(meas_id), FP, n_circs, dur_s, **extras)
+
+
+def loop(meas_id=7, n_circs=4, **extras):
+    """A first MEASR_START_MEAS in loop mode."""
+    return measr(meas_id, n_circs, **{"token": None, "mode": "loop", "far_ends": (FAR_END,), **extras})
 
 
 def coord(meas_id=7, dur_s=5):

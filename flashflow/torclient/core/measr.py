@@ -4,14 +4,19 @@ PROBING    the first circuit alone: the relay must prove its identity before mor
 BUILDING   the other circuits
 READY      the controller's second call is awaited
 ACTIVE     traffic
+
+In loop mode the relay reads each cell twice: RATE and reports, which are what it reads, are twice what the workers send
+and count. Circuits are then opened no faster than `limits` allows, and a lost one is not replaced.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final
 
 from flashflow.model.reports import SecondReport
 from flashflow.torclient.core.effects import Announce, Effect, TellWorker
+from flashflow.torclient.core.limits import Openings
 from flashflow.torclient.core.messages import (
     Begin,
     CircuitBuilt,
@@ -41,19 +46,29 @@ class Phase(StrEnum):
 
 
 DEADLINES_S: Final[Mapping[Phase, float]] = {
-    Phase.PROBING: 8.0,
-    Phase.BUILDING: 10.0,
+    Phase.PROBING: 4.0,
+    Phase.BUILDING: 4.0,
     Phase.READY: 60.0,
     Phase.ACTIVE: 5.0,
 }
-"""Longest stay in a phase; in ACTIVE beyond warm-up and duration."""
+"""Longest stay in a phase; in ACTIVE beyond warm-up and duration.
+
+PROBING and BUILDING together stay below what the measurer (9 s) and the coordinator (10 s) wait for the circuits.
+"""
 
 
 class MeasrRun(Run):
     """One measurement; `workers_total` processes share its circuits."""
 
     def __init__(
-        self, command: MeasrStart, *, run: int, conn: int, circ_ids: Sequence[int], bucket_cells: int
+        self,
+        command: MeasrStart,
+        *,
+        run: int,
+        conn: int,
+        circ_ids: Sequence[int],
+        bucket_cells: int,
+        openings: Openings | None = None,
     ) -> None:
         super().__init__(run=run, meas_id=command.meas_id, conn=conn)
         self._command = command
@@ -62,6 +77,11 @@ class MeasrRun(Run):
         self._worker_of: dict[int, int] = {}
         self._sharing: set[int] = set()
         self._sums = SecondSums(())
+        self._openings = openings
+        self._waiting: list[int] = []
+        self._reads = 2 if command.mode == "loop" else 1
+        self.mode = command.mode
+        self.fingerprint = command.fingerprint
         self.circuits = dict.fromkeys(circ_ids, False)
 
     def open(self, workers_total: int, now_s: float) -> list[Effect]:
@@ -69,7 +89,18 @@ class MeasrRun(Run):
         for index, circ_id in enumerate(self.circuits):
             self._worker_of[circ_id] = (self.run + index) % workers_total
         self._enter(Phase.PROBING, now_s)
-        return self._open(list(self.circuits)[:1])
+        self._waiting = list(self.circuits)[:1]
+        return self.wake(now_s)
+
+    def wake(self, now_s: float) -> list[Effect]:
+        """Opens those of the waiting circuits that may be opened now."""
+        count, self.wake_s = len(self._waiting), math.inf
+        if self._openings is not None and count:
+            count = self._openings.take(count, now_s)
+        circ_ids, self._waiting = self._waiting[:count], self._waiting[count:]
+        if self._openings is not None and self._waiting:
+            self.wake_s = self._openings.next_s()
+        return self._open(circ_ids)
 
     def refusal(self) -> str | None:
         """Why the active phase cannot start now, or None."""
@@ -82,6 +113,7 @@ class MeasrRun(Run):
     def start(self, now_s: float) -> Sequence[Effect]:
         """The second call: every worker with a circuit begins at the same moment."""
         command, start_s = self._command, now_s + START_DELAY_S
+        rate_bytes = command.rate_bytes and command.rate_bytes / self._reads
         self._enter(Phase.ACTIVE, now_s, command.warmup_s + command.dur_s)
         self._sharing = {self._worker_of[circ_id] for circ_id in self.circuits}
         self._sums = SecondSums(sorted(self._sharing))
@@ -93,7 +125,7 @@ class MeasrRun(Run):
                 start_mono_s=start_s,
                 warmup_s=command.warmup_s,
                 dur_s=command.dur_s,
-                rate_bytes=command.rate_bytes and command.rate_bytes * len(mine) / len(self.circuits),
+                rate_bytes=rate_bytes and rate_bytes * len(mine) / len(self.circuits),
             )
             effects.append(TellWorker(worker, begin))
         return effects
@@ -109,6 +141,7 @@ class MeasrRun(Run):
         if not self._enough():
             return self.end(Reason.TOO_FEW_CIRCUITS)
         effects: list[Effect] = []
+        self._waiting, self.wake_s = [], math.inf
         for circ_id in [circ_id for circ_id, built in self.circuits.items() if not built]:
             effects += self.circuit_ended(circ_id, Reason.TIMEOUT)
         self._enter(Phase.READY, self.deadline_s)
@@ -145,6 +178,7 @@ class MeasrRun(Run):
             ntor=target.ntor.hex(),
             token=(command.token or b"").hex(),
             bucket_cells=self._bucket_cells,
+            far_ends=tuple(str(far_end) for far_end in command.far_ends),
         )
 
     def _built(self, worker: int, message: CircuitBuilt, now_s: float) -> list[Effect]:
@@ -154,7 +188,8 @@ class MeasrRun(Run):
         effects: list[Effect] = [Announce(CircEvent(str(message.circ_id), "BUILT"))]
         if self._phase is Phase.PROBING:
             self._enter(Phase.BUILDING, now_s)
-            effects += self._open(list(self.circuits)[1:])
+            self._waiting = list(self.circuits)[1:]
+            effects += self.wake(now_s)
         return effects + self._settle(now_s)
 
     def _circuit_ended(self, worker: int, message: CircuitEnded, now_s: float) -> list[Effect]:
@@ -178,7 +213,14 @@ class MeasrRun(Run):
     def _second(self, worker: int, message: SecondCounted, now_s: float) -> list[Effect]:
         report = SecondReport(message.second, message.sent_bytes, message.recv_bytes)
         return [
-            Announce(BwReport(self.meas_id, total.second, total.sent_bytes, total.recv_bytes))
+            Announce(
+                BwReport(
+                    self.meas_id,
+                    total.second,
+                    total.sent_bytes * self._reads,
+                    total.recv_bytes * self._reads,
+                )
+            )
             for total in self._sums.add(worker, report)
         ]
 
@@ -192,13 +234,16 @@ class MeasrRun(Run):
 _TABLE: Final[Mapping[tuple[Phase, type[Any]], Callable[[MeasrRun, int, Any, float], list[Effect]]]] = {
     (Phase.PROBING, CircuitBuilt): MeasrRun._built,
     (Phase.PROBING, CircuitEnded): MeasrRun._circuit_ended,
+    (Phase.PROBING, ShareEnded): MeasrRun._share_ended,
     (Phase.BUILDING, CircuitBuilt): MeasrRun._built,
     (Phase.BUILDING, CircuitEnded): MeasrRun._circuit_ended,
+    (Phase.BUILDING, ShareEnded): MeasrRun._share_ended,
     (Phase.READY, CircuitBuilt): MeasrRun._built,
     (Phase.READY, CircuitEnded): MeasrRun._circuit_ended,
+    (Phase.READY, ShareEnded): MeasrRun._share_ended,
     (Phase.ACTIVE, CircuitBuilt): MeasrRun._built,
     (Phase.ACTIVE, CircuitEnded): MeasrRun._circuit_ended,
     (Phase.ACTIVE, SecondCounted): MeasrRun._second,
     (Phase.ACTIVE, ShareEnded): MeasrRun._share_ended,
 }
-"""What a worker may say in a phase, and what follows."""
+"""What a worker may say in a phase, and what follows. A relay may cheat, and so end a share, from its circuit on."""

@@ -30,9 +30,11 @@ class OpenCircuits:
     ntor: str
     """Its ntor onion key, hex."""
     token: str
-    """The measurer's token, hex."""
+    """The measurer's token, hex; empty in loop mode."""
     bucket_cells: int
     """One cell in so many is checked."""
+    far_ends: tuple[str, ...] = ()
+    """Where the relay extends circuits to, as FAREND= has it, in turn by circuit; empty in echo mode."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """What both kinds of measurement share: who owns it, its phase, its deadline, its end."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 from flashflow.torclient.core.effects import Announce, Effect, TellWorker
@@ -17,6 +18,8 @@ class Run:
         self.conn = conn
         self.ended = False
         self.deadline_s = 0.0
+        self.wake_s = math.inf
+        """When it has something to do, whatever comes."""
         self.workers: set[int] = set()
         """Workers that have a part in it."""
         self.circuits: dict[int, bool] = {}
@@ -32,6 +35,10 @@ class Run:
 
     def take(self, worker: int, message: FromWorker, now_s: float) -> Sequence[Effect]:
         """A worker said something about this run."""
+        raise NotImplementedError
+
+    def wake(self, now_s: float) -> Sequence[Effect]:
+        """`wake_s` has come."""
         raise NotImplementedError
 
     def late(self) -> Sequence[Effect]:

@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from flashflow.model.clock import Now, TimerFired
+from flashflow.model.ids import Fingerprint
 from flashflow.torclient.core.coord import CoordRun
 from flashflow.torclient.core.effects import Announce, Answer, Effect, Log
 from flashflow.torclient.core.events import CommandReceived, ControlClosed, WorkerDied, WorkerSpoke
+from flashflow.torclient.core.limits import MAX_CIRCUITS_RELAY, Openings
 from flashflow.torclient.core.measr import MeasrRun
 from flashflow.torclient.core.messages import CircuitEnded, ShareEnded
 from flashflow.torclient.core.run import Run
@@ -24,6 +26,7 @@ class TorClientCore:
         self._bucket_cells = bucket_cells
         self._runs: dict[int, Run] = {}
         self._by_meas_id: dict[tuple[type[Run], int], int] = {}
+        self._openings: dict[Fingerprint, Openings] = {}
         self._last_run = 0
         self._last_circ_id = 0
 
@@ -35,8 +38,8 @@ class TorClientCore:
         return effects
 
     def next_timer(self) -> float | None:
-        """The nearest deadline."""
-        return min((run.deadline_s for run in self._runs.values()), default=None)
+        """The nearest deadline, or other moment of a run."""
+        return min((min(run.deadline_s, run.wake_s) for run in self._runs.values()), default=None)
 
     def _on_command(self, event: CommandReceived, now_s: float) -> list[Effect]:
         command = event.command
@@ -48,15 +51,23 @@ class TorClientCore:
             return self._start(event.conn, command, None if known is None else self._runs[known], now_s)
         if known is not None:
             return [Answer(event.conn, 550, f"measurement {command.meas_id} is under way already")]
+        if isinstance(command, MeasrStart) and (refusal := self._too_many_loops(command)) is not None:
+            return [Answer(event.conn, 550, refusal)]
         return self._begin(event.conn, command, now_s)
 
     def _begin(self, conn: int, command: CoordStart | MeasrStart, now_s: float) -> list[Effect]:
         self._last_run += 1
         if isinstance(command, CoordStart):
             return self._begin_coord(conn, command, now_s)
+        openings = self._openings_to(command, now_s) if command.mode == "loop" else None
         circ_ids = self._new_circuits(command.n_circs)
         run = MeasrRun(
-            command, run=self._last_run, conn=conn, circ_ids=circ_ids, bucket_cells=self._bucket_cells
+            command,
+            run=self._last_run,
+            conn=conn,
+            circ_ids=circ_ids,
+            bucket_cells=self._bucket_cells,
+            openings=openings,
         )
         self._add(run)
         named = ",".join(str(circ_id) for circ_id in circ_ids)
@@ -111,8 +122,31 @@ class TorClientCore:
         return effects
 
     def _on_timer(self, event: TimerFired, now_s: float) -> list[Effect]:
-        late = [run for run in self._runs.values() if run.deadline_s <= now_s]
-        return [effect for run in late for effect in run.late()]
+        effects: list[Effect] = []
+        for run in self._runs.values():
+            if run.deadline_s <= now_s:
+                effects += run.late()
+            elif run.wake_s <= now_s:
+                effects += run.wake(now_s)
+        return effects
+
+    def _too_many_loops(self, command: MeasrStart) -> str | None:
+        """Why a loop measurement would open more connections to its relay than it may, or None."""
+        if command.mode != "loop":
+            return None
+        loops = [run for run in self._runs.values() if isinstance(run, MeasrRun) and run.mode == "loop"]
+        live = sum(len(run.circuits) for run in loops if run.fingerprint == command.fingerprint)
+        if live + command.n_circs <= MAX_CIRCUITS_RELAY:
+            return None
+        return f"{live} circuits lead to this relay already, {MAX_CIRCUITS_RELAY} in all may"
+
+    def _openings_to(self, command: MeasrStart, now_s: float) -> Openings:
+        self._openings = {
+            fingerprint: openings
+            for fingerprint, openings in self._openings.items()
+            if not openings.forgettable(now_s)
+        }
+        return self._openings.setdefault(command.fingerprint, Openings(now_s))
 
     def _add(self, run: Run) -> None:
         self._runs[run.run] = run

@@ -15,7 +15,7 @@ from flashflow.torclient.core.messages import (
     ShareEnded,
 )
 from flashflow.torctl.commands import MeasrStart, Stop
-from support.torclient_core import CoreWorld, announced, logged, measr, told
+from support.torclient_core import FAR_END, CoreWorld, announced, logged, loop, measr, told
 
 SECOND_CALL = MeasrStart(MeasId(7), measr().fingerprint, 4, 3)
 
@@ -88,6 +88,23 @@ def test_first_circuits_failure_is_the_measurements():
     effects = world.says(CircuitEnded(1, 1, "CERTS_INVALID", "relay 127.0.0.1 ..."), worker=1)
     assert announced(effects)[0] == "CIRC 1 FAILED REASON=CERTS_INVALID"
     assert announced(effects)[-1] == "FF_MEAS END 7 SUCCESS=0 REASON=CERTS_INVALID"
+
+
+@pytest.mark.parametrize("built", [0, 1, 4])
+def test_relay_that_cheats_before_the_traffic_begins(built):
+    """While a circuit is built, while the others are, and when all are ready."""
+    world = CoreWorld()
+    world.command(measr())
+    for circ_id in range(1, built + 1):
+        world.says(CircuitBuilt(1, circ_id), worker=circ_id % 2)
+    effects = world.says(ShareEnded(1, "ECHO_INVENTED", "20 cells came back"), worker=1)
+    assert announced(effects)[-1] == "FF_MEAS END 7 SUCCESS=0 REASON=ECHO_INVENTED"
+    assert Halt(1) in [message for _, message in told(effects)]
+    assert world.core.next_timer() is None
+
+
+def test_circuits_are_there_before_measurer_and_coordinator_give_up():
+    assert DEADLINES_S[Phase.PROBING] + DEADLINES_S[Phase.BUILDING] < 9
 
 
 @pytest.mark.parametrize(("failed", "enough"), [((2, 3), True), ((2, 3, 4), False)])
@@ -199,3 +216,74 @@ def test_messages_that_crossed_the_halt_are_ignored():
     assert world.command(measr())[0][0] == 250  # the id may be used again
     assert world.says(SecondCounted(1, 2, 5, 5), worker=0) == []
     assert world.says(CircuitEnded(1, 2, "RELAY_CLOSED", ""), worker=0) == []
+
+
+def test_loop_circuits_are_told_their_far_ends_and_no_token():
+    world = CoreWorld()
+    _, effects = world.command(loop())
+    [(_, order)] = told(effects)
+    assert (order.token, order.far_ends) == ("", (str(FAR_END),))
+
+
+def test_loop_rate_and_reports_are_what_the_relay_reads():
+    world = CoreWorld(workers=1)
+    world.command(loop(n_circs=1))
+    world.says(CircuitBuilt(1, 1))
+    _, effects = world.command(SECOND_CALL)
+    [(_, begin)] = told(effects)
+    assert begin.rate_bytes == 500_000.0
+    effects = world.says(SecondCounted(1, 1, 5140, 514))
+    assert announced(effects) == ["FF_MEAS BW_REPORT 7 SECOND=1 SENT=10280 RECV=1028"]
+
+
+def opened(effects):
+    return [circ_id for _, order in told(effects) for circ_id in order.circ_ids]
+
+
+def test_loop_circuits_are_opened_no_faster_than_the_network_allows():
+    world = CoreWorld(workers=1)
+    _, effects = world.command(loop(n_circs=24))
+    assert opened(effects) == [1]
+    assert opened(world.says(CircuitBuilt(1, 1))) == list(range(2, 21))  # 20 in a burst
+    begun_s = world.now_s
+    for circ_id in range(21, 25):
+        assert opened(world.pass_time()) == [circ_id]
+    assert world.now_s - begun_s == pytest.approx(0.4)
+    for circ_id in range(2, 25):
+        world.says(CircuitBuilt(1, circ_id))
+    assert world.command(SECOND_CALL)[0] == (250, "OK")
+
+
+def test_the_next_loop_measurement_of_a_relay_waits_for_what_the_first_one_used_up():
+    world = CoreWorld(workers=1)
+    world.command(loop(n_circs=20))
+    world.says(CircuitBuilt(1, 1))
+    world.command(Stop(MeasId(7)))
+    _, effects = world.command(loop(n_circs=20))
+    assert opened(effects) == []
+    assert opened(world.pass_time()) == [21]
+    echo = world.command(measr(meas_id=8, n_circs=20))[1]
+    assert opened(echo) == [41]  # a relay that takes part has no reason to defend itself
+
+
+def test_loop_circuits_to_one_relay_are_40_at_most():
+    world = CoreWorld(workers=1)
+    assert world.command(loop(meas_id=1, n_circs=20))[0][0] == 250
+    assert world.command(loop(meas_id=2, n_circs=20))[0][0] == 250
+    code, text = world.command(loop(meas_id=3, n_circs=1))[0]
+    assert (code, text) == (550, "40 circuits lead to this relay already, 40 in all may")
+    world.command(Stop(MeasId(1)))
+    assert world.command(loop(meas_id=3, n_circs=1))[0][0] == 250
+
+
+def test_circuits_that_were_not_opened_in_time_are_not_opened_later():
+    world = CoreWorld(workers=1)
+    world.command(loop(n_circs=40))
+    world.says(CircuitBuilt(1, 1))
+    for circ_id in range(2, 21):
+        world.says(CircuitBuilt(1, circ_id))
+    deadline_s = world.now_s + DEADLINES_S[Phase.BUILDING]
+    while world.now_s < deadline_s:
+        effects = world.pass_time()
+    assert "CIRC 40 FAILED REASON=TIMEOUT" in announced(effects)
+    assert world.core.next_timer() == deadline_s + DEADLINES_S[Phase.READY]

@@ -19,6 +19,7 @@ from flashflow.torclient.core.messages import (
 
 MESSAGES = [
     OpenCircuits(1, 7, (1, 2), "::1", 9001, "A" * 40, "ab", "cd", "ef", 125),
+    OpenCircuits(1, 7, (1, 2), "::1", 9001, "A" * 40, "ab", "cd", "", 125, ("::1:5/AA/bb/cc", "x")),
     Begin(1, (1, 2), 12.5, 2.0, 30, None),
     Begin(1, (), 12.5, 2.0, 30, 1e6),
     Halt(1),

@@ -4,6 +4,7 @@ from flashflow.model.ids import Address, Fingerprint, MeasId
 from flashflow.torctl.commands import (
     CommandError,
     CoordStart,
+    FarEnd,
     MeasrStart,
     MeasurerToken,
     Stop,
@@ -15,10 +16,22 @@ from flashflow.torctl.lines import MAX_LINE_BYTES
 FP = Fingerprint("A" * 40)
 KEYS = "ED25519=" + "A" * 43 + " NTOR=" + "B" * 42 + "A"
 TOKEN = "0f" * 16
+FAR_KEYS = "A" * 43 + "/" + "B" * 42 + "A"
+FAR = f"1.2.3.4:5/{FP}/{FAR_KEYS}"
 
 
 def target(host="127.0.0.1"):
     return Target(Address(host, 9001), bytes(range(32)), bytes(range(32, 64)))
+
+
+def loop(host, far_ends=1):
+    slashes = bytes.fromhex("ff" * 32)  # base64 of it is full of them
+    ends = tuple(
+        FarEnd(Address(host, 9100 + number), FP, slashes, bytes(range(32))) for number in range(far_ends)
+    )
+    return MeasrStart(
+        MeasId(7), FP, 20, 30, 112_500_000, 2, "loop", target=target(host), bucket_cells=50, far_ends=ends
+    )
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "2001:db8::7"])
@@ -30,6 +43,8 @@ def target(host="127.0.0.1"):
             MeasId(2**32 - 1), FP, 160, 30, 112_500_000, 2, "echo", b"\xff" * 16, target(host), 50
         ),
         lambda host: MeasrStart(MeasId(1), FP, 1, 1, token=bytes(16), target=target(host)),
+        loop,
+        lambda host: loop(host, far_ends=16),
     ],
 )
 def test_command_with_a_target_survives_its_line(host, command):
@@ -52,6 +67,10 @@ def test_ten_measurers_fit_into_a_line():
         MeasurerToken(bytes(16), "2001:db8:1111:2222:3333:4444:5555:6666", 160) for _ in range(10)
     )
     assert len(CoordStart(MeasId(2**32 - 1), FP, 600, target(), measurers).line()) < MAX_LINE_BYTES
+
+
+def test_sixteen_far_ends_fit_into_a_line():
+    assert len(loop("2001:db8:1111:2222:3333:4444:5555:6666", far_ends=16).line()) < MAX_LINE_BYTES
 
 
 def test_names_are_case_insensitive_and_dollar_is_allowed():
@@ -82,7 +101,19 @@ def test_names_are_case_insensitive_and_dollar_is_allowed():
         (f"MEASR_START_MEAS 1 {FP} 4 30 RATE=5", 512, "TOKEN= is missing"),
         (f"MEASR_START_MEAS 1 {FP} 4 30 RATE=-5 TOKEN={TOKEN} ADDR=1.2.3.4:5 {KEYS}", 512, "RATE"),
         (f"MEASR_START_MEAS 1 {FP} 161 30", 512, "n_circs"),
-        (f"MEASR_START_MEAS 1 {FP} 4 30 MODE=loop", 513, "echo expected"),
+        (f"MEASR_START_MEAS 1 {FP} 4 30 MODE=ECHO", 513, "echo or loop expected"),
+        (f"MEASR_START_MEAS 1 {FP} 4 30 MODE=loop", 512, "FAREND: 0 given"),
+        (f"MEASR_START_MEAS 1 {FP} 4 30 MODE=loop{f' FAREND={FAR}' * 17}", 512, "FAREND: 17 given"),
+        (f"MEASR_START_MEAS 1 {FP} 4 30 TOKEN={TOKEN} FAREND={FAR}", 512, "0 to 0 expected in echo mode"),
+        (f"MEASR_START_MEAS 1 {FP} 4 30 FAREND={FAR}", 512, "FAREND"),
+        (f"MEASR_START_MEAS 1 {FP} 41 30 MODE=loop FAREND={FAR}", 512, "1 to 40"),
+        (f"MEASR_START_MEAS 1 {FP} 4 30 MODE=loop TOKEN={TOKEN} FAREND={FAR}", 513, "not in loop mode"),
+        (f"MEASR_START_MEAS 1 {FP} 4 30 MODE=loop FAREND={FAR}", 512, "ADDR= is missing"),
+        (f"MEASR_START_MEAS 1 {FP} 4 30 MODE=loop FAREND=1.2.3.4:5/{FP}", 513, "<ip:port>/<fingerprint>"),
+        (f"MEASR_START_MEAS 1 {FP} 4 30 MODE=loop FAREND=1.2.3.4:0/{FP}/{FAR_KEYS}", 513, "port"),
+        (f"MEASR_START_MEAS 1 {FP} 4 30 MODE=loop FAREND=a.b:5/{FP}/{FAR_KEYS}", 513, "no IP address"),
+        (f"MEASR_START_MEAS 1 {FP} 4 30 MODE=loop FAREND=1.2.3.4:5/AB/{FAR_KEYS}", 512, "40 hex"),
+        (f"MEASR_START_MEAS 1 {FP} 4 30 MODE=loop FAREND={FAR[:-1]}!", 513, "32 bytes in base64"),
         (f"MEASR_START_MEAS 1 {FP} 4 30 TOKEN={TOKEN} ADDR=relay.example:5 {KEYS}", 513, "no IP address"),
         (f"MEASR_START_MEAS 1 {FP} 4 30 TOKEN={TOKEN} ADDR=1.2.3.4:0 {KEYS}", 513, "port"),
         (f"MEASR_START_MEAS 1 {FP} 4 30 TOKEN={TOKEN} ADDR=1.2.3.4 {KEYS}", 513, "host:port"),
