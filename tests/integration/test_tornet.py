@@ -25,7 +25,7 @@ from flashflow.testnet.tornet_node import TorNode
 from support.or_client import OrClient, Target
 from support.real_tor import need_tor
 
-pytestmark = pytest.mark.net
+net = pytest.mark.net
 
 ADDRESSES = ["127.0.0.1", "::1"]
 RELAYS = [TorRelaySpec("slow", 8, max_advertised_mbps=6), TorRelaySpec("mid", 40, 80), TorRelaySpec("fast")]
@@ -54,6 +54,7 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Tor
         yield made
 
 
+@net
 @pytest.mark.parametrize("host", ADDRESSES)
 def test_relays_have_their_limits_and_addresses(networks: dict[str, TorNetwork], host: str) -> None:
     network = networks[host]
@@ -74,6 +75,7 @@ def test_relays_have_their_limits_and_addresses(networks: dict[str, TorNetwork],
     }
 
 
+@net
 @pytest.mark.parametrize("host", ADDRESSES)
 def test_the_consensus_takes_its_weights_from_the_v3bw_file(
     networks: dict[str, TorNetwork], host: str
@@ -105,6 +107,7 @@ def pump(node: TorNode, host: str, mbps: float, seconds: float) -> None:
             time.sleep(max(0.0, begin_s + sent_bytes / (mbps * BYTES_PER_MBIT) - time.monotonic()))
 
 
+@net
 @pytest.mark.parametrize("host", ADDRESSES)
 def test_bw_events_are_what_was_sent(networks: dict[str, TorNetwork], host: str, tmp_path: Path) -> None:
     relays = networks[host].relays
@@ -129,6 +132,7 @@ def test_bw_events_are_what_was_sent(networks: dict[str, TorNetwork], host: str,
     assert median(second.read_bytes for second in idle) < 100_000
 
 
+@net
 def test_the_live_network_s_defences_are_on(networks: dict[str, TorNetwork]) -> None:
     """More connections at once than they let one address have: refused, and counted in tor's heartbeat."""
     network = networks[DEFENDED_HOST]
@@ -151,6 +155,7 @@ def test_the_live_network_s_defences_are_on(networks: dict[str, TorNetwork]) -> 
     assert network.authorities[0].defences()["connections rejected"] == 0
 
 
+@net
 def test_a_tor_that_cannot_start_is_named_with_its_reason(tmp_path: Path) -> None:
     need_tor()
     broken = TorRelaySpec("broken", torrc_lines=("NoSuchOption 1",))
@@ -175,7 +180,7 @@ time.sleep(60)
 """
 
 
-def test_no_tor_outlives_the_process_that_started_it(tmp_path: Path) -> None:
+def test_smoke_no_tor_outlives_the_process_that_started_it(tmp_path: Path) -> None:
     need_tor()
     argv = [sys.executable, "-c", PARENT, str(tmp_path / "net")]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=child_environment()) as parent:
