@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from flashflow.torctl.commands import FarEnd
 from flashflow.wire.messages import Message
-from measurer.core.farend import FarEnd
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 """Begins and ends measurements: their commands and far ends, what the coordinator is told, how they are forgotten."""
 
 import base64
-from collections.abc import Sequence
 
 from flashflow.model.clock import Now
 from flashflow.model.errors import ErrorKind
@@ -10,7 +9,6 @@ from flashflow.torctl import commands
 from flashflow.wire import messages as wire
 from measurer.core import effects as do
 from measurer.core.effects import Effect
-from measurer.core.farend import FarEnd
 from measurer.core.measurement import Measurement, Phase, Trigger, enter
 from measurer.core.state import Call, State
 
@@ -25,17 +23,19 @@ def command(state: State, meas: Measurement, call: Call, line: str) -> Effect:
     return do.SendTorCommand(state.last_effect_id, line, COMMAND_S)
 
 
-def launch(state: State, meas: Measurement, far_ends: Sequence[FarEnd] = ()) -> Effect:
+def launch(state: State, meas: Measurement, far_ends: tuple[commands.FarEnd, ...] = ()) -> Effect:
     """Have the Tor client launch the circuits."""
     return command(state, meas, Call.LAUNCH, launch_line(meas.order, state.limits.bucket_cells, far_ends))
 
 
-def launch_line(order: wire.ConnectToRelay, bucket_cells: int, far_ends: Sequence[FarEnd] = ()) -> str:
+def launch_line(
+    order: wire.ConnectToRelay, bucket_cells: int, far_ends: tuple[commands.FarEnd, ...] = ()
+) -> str:
     """The command that launches the circuits of `order`; in echo mode it holds the token."""
     target = commands.Target(
         parse_address(order.relay_addr), base64.b64decode(order.ed25519), base64.b64decode(order.ntor)
     )
-    start = commands.MeasrStart(
+    return commands.MeasrStart(
         MeasId(order.meas_id),
         Fingerprint(order.fp),
         order.n_circs,
@@ -46,8 +46,8 @@ def launch_line(order: wire.ConnectToRelay, bucket_cells: int, far_ends: Sequenc
         token=bytes.fromhex(order.token) if order.mode == "echo" else None,
         target=target,
         bucket_cells=bucket_cells,
-    )
-    return " ".join([start.line(), *(far_end.word() for far_end in far_ends)])
+        far_ends=far_ends,
+    ).line()
 
 
 def start_far_end(state: State, meas: Measurement) -> Effect:

@@ -18,6 +18,7 @@ from flashflow.shell.tasks import TaskGroupOfNamed
 from measurer.core.effects import StartFarEnd, StopFarEnd
 from measurer.core.events import FarEndEnded, FarEndReady
 from measurer.outputs.far_end import IDENTITIES_FILE, RENEW_S, FarEnds, keep_fresh, local_address
+from support.both_loops import both_loops
 from support.far_peer import FarPeer, fingerprint
 from support.orlink_keys import relay_keys
 
@@ -91,6 +92,7 @@ async def test_it_listens_where_the_relay_is_reached_from_until_it_is_stopped(
         assert bench.told.empty()
 
 
+@both_loops
 async def test_the_configured_address_is_taken_and_its_fault_is_told(tmp_path: Path) -> None:
     async with running(tmp_path, "192.0.2.1") as bench:
         bench.far_ends.start(StartFarEnd(7, PEER, "127.0.0.1"))
@@ -100,6 +102,7 @@ async def test_the_configured_address_is_taken_and_its_fault_is_told(tmp_path: P
         assert "ended with status 1: flashflow relay: cannot listen on 192.0.2.1:0" in ended.reason
 
 
+@both_loops
 async def test_one_that_dies_is_told(tmp_path: Path) -> None:
     async with running(tmp_path) as bench:
         bench.far_ends.start(StartFarEnd(7, PEER, "127.0.0.1"))
@@ -111,6 +114,7 @@ async def test_one_that_dies_is_told(tmp_path: Path) -> None:
         assert ended.reason.startswith("the far end ended with status -9")
 
 
+@both_loops
 async def test_one_that_is_stopped_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
     async with running(tmp_path) as bench:
         for number in range(3):

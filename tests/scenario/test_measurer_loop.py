@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from flashflow.torctl import events as tor
+from flashflow.torctl.commands import MeasrStart, parse_command
 from flashflow.wire import messages as wire
 from measurer.core import effects as do
 from measurer.core import events as ev
@@ -31,6 +32,9 @@ def test_a_measurement_from_start_to_end() -> None:
     assert (far_end.relay, far_end.relay_host) == ("AB" * 20, "2001:db8::7")
     effects = world.far_end_ready(effects)
     [line] = lines(effects)
+    command = parse_command(line)
+    assert isinstance(command, MeasrStart)
+    assert (command.far_ends, command.token) == (FAR_ENDS, None)
     assert line.startswith(f"MEASR_START_MEAS 1 {'AB' * 20} 4 10 RATE=1000000 WARMUP=2 MODE=loop BUCKET=125 ")
     assert "ADDR=[2001:db8::7]:9001 " in line
     assert "TOKEN" not in line

@@ -6,10 +6,10 @@ from flashflow.config.networks import parse_networks
 from flashflow.model.clock import Now, TimerFired
 from flashflow.model.ids import Address, Fingerprint
 from flashflow.torctl import events as tor
+from flashflow.torctl.commands import FarEnd
 from flashflow.wire import messages as wire
 from measurer.core import effects as do
 from measurer.core import events as ev
-from measurer.core.farend import FarEnd
 from measurer.core.handle import MeasurerCore
 from measurer.core.measurement import Measurement, Phase
 from measurer.core.state import Limits
