@@ -1,13 +1,15 @@
-"""The reference relay: proposal 316's target side, for local networks, tests and research.
+"""The reference relay (proposal 316's target side), and the far end of loop measurements.
 
 One process and one epoll loop, no asyncio: bulk traffic in whole buffers through non-blocking TLS (pyOpenSSL, because
 the standard library cannot show a self-signed client certificate).
 
 - `core/` is pure: who may measure, a measurement's life, token buckets, the cap on background traffic.
-- `tls` (one connection), `buffers`, `link` (handshake, then cells), `circuits` (what each cell does),
-  `echo` (whole runs of cells through a hop's keys).
-- `lanes` shares reading and writing fairly between links, as fast as the token buckets allow.
-- `counting` counts cell bytes on the relay's own sockets, apart from all the rest: the ground truth of the demo.
-- `server` owns sockets and links, gives events to the core and carries out its effects; `settings` and `identity` are
-  what it starts with.
+- Links of either: `tls` (one connection), `buffers`, `celllink` (handshake, then cells), `table` (circuits made and
+  destroyed), `echo` (whole runs of cells through a hop's keys), `lanes` (reading and writing in turn, as fast as the
+  token buckets allow), `serving` (sockets, links, signals, the loop).
+- The reference relay: `link` and `circuits` (what each cell does), `measuring` (gives events to the core and carries
+  out its effects), `counting` (cell bytes on the relay's own sockets, apart from all the rest: the ground truth of the
+  demo), `server`; `settings` and `identity` are what it starts with.
+- The far end: `looping` (every relay cell goes back through both layers of this hop), `farend` (who may connect, and
+  where), `identities` (keys of several relays in one file).
 """

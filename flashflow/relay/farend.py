@@ -39,6 +39,8 @@ MAX_LINKS: Final = 8
 """Links of the measured relay to one identity: it needs one, and perhaps a second while it gives up the first."""
 HANDSHAKE_S: Final = 5.0
 """A link that has not proven by then who it is, is closed."""
+MAX_TOLD: Final = 10
+"""Refused links that are worth a line in the log."""
 _DAY_S: Final = 86_400.0
 
 
@@ -97,6 +99,7 @@ class FarEndServer(LinkServer[FarLink]):
         self._certificate = make_link_certificate(now.utc_s - 2 * _DAY_S, now.utc_s + 30 * _DAY_S)
         self._context = server_context(self._certificate)
         self._counter = Counter()
+        self._refused = 0
 
     def make_circuits(self, keys: HopKeys, out: Buffer) -> LoopCircuits:
         """What answers the cells of a new link."""
@@ -164,7 +167,9 @@ class FarEndServer(LinkServer[FarLink]):
         found = opened.identity
         if found is None or found.rsa_fingerprint != self._only_peer:
             who = "proves no identity" if found is None else f"is {found.rsa_fingerprint.hex().upper()}"
-            log.warning("link %d from %s refused: it %s", link.number, link.host, who)
+            self._refused += 1
+            if self._refused <= MAX_TOLD:
+                log.warning("link %d from %s refused: it %s", link.number, link.host, who)
             raise PeerError(f"{who}, {self._only_peer.hex().upper()} expected")
         if sum(other.role is not Role.STRANGER for other in self._links.values()) >= self._most_links:
             raise PeerError("too many links of the relay that is measured")

@@ -77,6 +77,15 @@ def test_links_are_bounded_for_the_unproven_and_for_the_relay(monkeypatch: pytes
         first.create(FIRST + 1)
 
 
+@pytest.mark.parametrize("host", HOSTS)
+def test_who_says_nothing_is_closed(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setattr(farend, "HANDSHAKE_S", 0.1)
+    with FarEndThread(host) as far, closing(far.connect(own=relay_keys(0))) as peer:
+        with socket.create_connection(tuple(far.addresses[0]), 10.0) as silent:
+            assert silent.recv(1) == b""
+        peer.create(FIRST)  # who has proven its identity may be silent
+
+
 class Process:
     """`flashflow relay --far-end` with two identities."""
 
