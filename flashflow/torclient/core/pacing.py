@@ -16,7 +16,7 @@ INITIAL_CELLS: Final = 32
 """Outstanding cells at the start."""
 QUEUE_SIGN_S: Final = 0.05
 """A round trip this much above the shortest one shows a queue: half of what the window may hold."""
-MAX_NAP_S: Final = 0.01
+MAX_NAP_S: Final = 0.025
 """Longest pause between two looks at the sockets."""
 _SPAN_TICKS: Final = 4
 """A rate is taken over so many ticks."""
@@ -62,9 +62,9 @@ class SendWindow:
         return CircuitPlan(max(1, -(-self._cells // limits.circuit_cells)), self._cells)
 
     def nap_s(self) -> float:
-        """How long echoes may be left to pile up: a tenth of what the window lasts, so that work comes in batches."""
+        """How long echoes may be left to pile up: a quarter of what the window lasts, so that work comes in batches."""
         observed = max(self._rates, default=0.0)
-        return min(MAX_NAP_S, 0.1 * self._cells * CELL_BYTES / observed) if observed else 0.0
+        return min(MAX_NAP_S, 0.25 * self._cells * CELL_BYTES / observed) if observed else 0.0
 
     def _observe(self, now_s: float, received_cells: int) -> None:
         self._counts.append((now_s, received_cells))

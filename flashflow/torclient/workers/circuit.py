@@ -1,4 +1,4 @@
-"""Echo cells on one circuit: whole buffers out and in, no Python object per cell."""
+"""Echo or loop cells on one circuit: whole buffers out and in, no Python object per cell."""
 
 import secrets
 import time
@@ -9,17 +9,17 @@ import numpy as np
 from flashflow.model.errors import NetworkError
 from flashflow.orlink.bulk import HEADER_BYTES, as_cells, cell_header, empty_cells, payloads
 from flashflow.orlink.cells import CELL_BYTES, Command, command_name, is_variable
-from flashflow.orlink.meas import MeasErr, MeasJoin, parse_measurement
+from flashflow.orlink.meas import MeasErr, parse_measurement
 from flashflow.torclient.core.sampling import EchoCheck
 from flashflow.torclient.core.stream import CHUNK_CELLS, SECRET_BYTES, EchoStream
 from flashflow.torclient.workers.link import Link, LostLinkError, OpenCircuit
 from flashflow.torclient.workers.tls import RECEIVE_BYTES
-from flashflow.torctl.reasons import Reason
+from flashflow.torctl.reasons import Reason, destroy_reason
 
 _PLAIN: Final = np.empty(RECEIVE_BYTES + 2 * 65_536, np.uint8)
 _PLAIN_VIEW: Final = _PLAIN.data.cast("B")
 _OUT: Final = empty_cells(CHUNK_CELLS, bytes(HEADER_BYTES))
-MOST_FILLS: Final = 4
+MOST_FILLS: Final = 8
 """A circuit gives way to the others after so many buffers."""
 _VARIABLE_HEAD_BYTES: Final = HEADER_BYTES + 2
 
@@ -29,27 +29,25 @@ class ClosedCircuitError(LostLinkError):
 
 
 class EchoCircuit:
-    """One open circuit of a measurer."""
+    """One open circuit of a measurer; its traffic is MEAS_ECHO cells in echo mode, RELAY cells in loop mode."""
 
-    def __init__(self, link: Link, circuit: OpenCircuit, *, join: MeasJoin, bucket_cells: int) -> None:
+    def __init__(self, link: Link, circuit: OpenCircuit, *, command: int, bucket_cells: int) -> None:
         self.link: Final = link
-        self._header = cell_header(circuit.circ_id, Command.MEAS_ECHO)
+        self._loops = command == Command.RELAY
+        self._header = cell_header(circuit.circ_id, command)
         self._headers = self._header * (len(_PLAIN) // CELL_BYTES + 1)
         self._rest = circuit.rest
         self._stream = EchoStream(secrets.token_bytes(SECRET_BYTES), self._header)
         self.round_trip_s = circuit.round_trip_s
-        """From CREATE2 to CREATED2."""
+        """How long the circuit's last handshake took."""
         self._answered_s: float | None = None
         self._probe: tuple[int, float] | None = None
-        # MEAS_JOIN is not onion-encrypted and no relay cell was sent: the relay's keystream is at its start.
         self.check: Final = EchoCheck(
             stream=self._stream,
-            forward_key=circuit.keys.kf,
-            forward_offset_bytes=0,
+            passage=circuit.passage,
             bucket_cells=bucket_cells,
             draw=secrets.randbelow,
         )
-        link.send_cell(Command.MEASUREMENT, join.encode())
 
     @property
     def sent_cells(self) -> int:
@@ -79,8 +77,8 @@ class EchoCircuit:
             while cells > 0:
                 chunk = _OUT[: min(cells, CHUNK_CELLS)]
                 self.link.stream.write(self._stream.fill(chunk))
+                self.link.stream.flush()
                 cells -= len(chunk)
-            self.link.stream.flush()
         except NetworkError as exc:
             raise ClosedCircuitError(Reason.RELAY_CLOSED, exc.reason) from exc
 
@@ -145,7 +143,9 @@ class EchoCircuit:
         if head[:4] != self._header[:4]:
             return size
         if head[4] == Command.DESTROY:
-            raise ClosedCircuitError(Reason.RELAY_CLOSED, f"DESTROY {_PLAIN[start + HEADER_BYTES]}")
+            code = int(_PLAIN[start + HEADER_BYTES])
+            reason = destroy_reason(code) if self._loops else Reason.RELAY_CLOSED
+            raise ClosedCircuitError(reason, f"DESTROY {code}")
         if head[4] == Command.MEASUREMENT:
             cell = parse_measurement(bytes(_PLAIN_VIEW[start + HEADER_BYTES : start + size]))
             if isinstance(cell, MeasErr):

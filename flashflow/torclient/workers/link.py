@@ -1,4 +1,4 @@
-"""One connection to a relay, from connect() to a circuit with keys.
+"""One connection to a relay, from connect() to a circuit with keys, which in loop mode goes on to a far end.
 
 No secret of the measurement goes out before the relay has proven its identities (CERTS) and its ntor key.
 """
@@ -18,14 +18,16 @@ from flashflow.orlink.cells import Cell, CellReader, Command, encode_cell
 from flashflow.orlink.certs import CertError
 from flashflow.orlink.extend import encode_create2, parse_created2
 from flashflow.orlink.link import InitiatorHandshake
-from flashflow.orlink.ntor import KeyMaterial, NtorClientState, NtorError, client_begin, client_finish
+from flashflow.orlink.ntor import NtorClientState, NtorError, client_begin, client_finish
+from flashflow.torclient.core.passage import Extension, ExtensionError, Layer, echo_passage
 from flashflow.torclient.workers.tls import RECEIVE_BYTES, TlsStream
+from flashflow.torctl.commands import FarEnd
 from flashflow.torctl.reasons import Reason
 
 FIRST_CIRC_ID: Final = 0x80000001
 """The initiator's circuit ids have their top bit set (tor-spec 5.1.1)."""
 CREATE_ATTEMPTS: Final = 2
-"""Relays refuse one CREATE2 in hundreds for no reason: it is sent once more."""
+"""Relays refuse one CREATE2 in hundreds for no reason: it is sent once more, but not to those that defend themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +50,14 @@ class RelayTarget:
 class OpenCircuit:
     """What a link has become."""
 
-    keys: KeyMaterial = field(repr=False)
-    """Keys of its circuit."""
+    passage: tuple[Layer, ...] = field(repr=False)
+    """Layers that what is sent on its circuit has passed when it is back."""
     circ_id: int
     """The circuit's id on the link."""
     round_trip_s: float
-    """From CREATE2 to CREATED2."""
+    """From CREATE2 to CREATED2, or from EXTEND2 to EXTENDED2."""
     rest: bytes
-    """Bytes that came behind CREATED2."""
+    """Bytes that came behind that."""
 
 
 class LostLinkError(FlashFlowError):
@@ -71,14 +73,23 @@ class _Phase(Enum):
     TLS = auto()
     HANDSHAKE = auto()
     CREATE = auto()
+    EXTEND = auto()
     OPEN = auto()
 
 
 class Link:
-    """A connection and its one circuit; `circuit` is set once it is open."""
+    """A connection and its one circuit, to `far_end` if there is one; `circuit` is set once it is open."""
 
-    def __init__(self, target: RelayTarget, context: ssl.SSLContext, scratch: memoryview) -> None:
+    def __init__(
+        self,
+        target: RelayTarget,
+        context: ssl.SSLContext,
+        scratch: memoryview,
+        far_end: FarEnd | None = None,
+    ) -> None:
         self._target = target
+        self._far_end = far_end
+        self._extension: Extension | None = None
         self._scratch = scratch
         self.circuit: OpenCircuit | None = None
         self._phase = _Phase.CONNECT
@@ -86,7 +97,8 @@ class Link:
         self._ntor: NtorClientState | None = None
         self._reader = CellReader()
         self._circ_id = FIRST_CIRC_ID
-        self._created_at_s = 0.0
+        self._last_circ_id = FIRST_CIRC_ID + (CREATE_ATTEMPTS if far_end is None else 1) - 1
+        self._asked_at_s = 0.0
         self.stream = TlsStream(_connect(target), context)
 
     @property
@@ -105,6 +117,8 @@ class Link:
             self.stream.flush()
         except LostLinkError:
             raise
+        except ExtensionError as exc:
+            raise LostLinkError(exc.code, self._named(exc.reason)) from exc
         except FlashFlowError as exc:
             raise LostLinkError(_reason_of(exc), self._named(exc.reason)) from exc
         return self.circuit
@@ -157,36 +171,52 @@ class Link:
     def _send_create(self) -> None:
         self._ntor, onionskin = client_begin(self._target.rsa, self._target.ntor, secrets.token_bytes(32))
         self.stream.write(encode_cell(Cell(self._circ_id, Command.CREATE2, encode_create2(onionskin))))
-        self._created_at_s = time.monotonic()
+        self._asked_at_s = time.monotonic()
 
-    def _create(self) -> None:
+    def _take_cells(self) -> None:
         while self.circuit is None:
             cell = self._reader.next()
             if cell is not None:
-                self._take_created(cell)
+                if cell.circ_id == self._circ_id:
+                    _ANSWERS[self._phase](self, cell)
             elif data := self._read():
                 self._reader.feed(data)
             else:
                 break
         if self.circuit is None and self.stream.closed:
-            raise NetworkError("closed while CREATED2 was expected")
+            expected = "CREATED2" if self._phase is _Phase.CREATE else "EXTENDED2"
+            raise NetworkError(f"closed while {expected} was expected")
 
-    def _take_created(self, cell: Cell) -> None:
-        if cell.circ_id != self._circ_id:
-            return
+    def _created(self, cell: Cell) -> None:
         if cell.command == Command.DESTROY:
-            self._circ_id += 1
-            if self._circ_id >= FIRST_CIRC_ID + CREATE_ATTEMPTS:
+            if self._circ_id == self._last_circ_id:
                 raise LostLinkError(
                     Reason.CIRCUIT_REFUSED, self._named(f"CREATE2 was answered by DESTROY {cell.payload[0]}")
                 )
+            self._circ_id += 1
             self._send_create()
         elif cell.command == Command.CREATED2:
             assert self._ntor is not None  # CREATE2 was sent before
             keys = client_finish(self._ntor, parse_created2(cell.payload))
-            round_trip_s = time.monotonic() - self._created_at_s
-            self.circuit = OpenCircuit(keys, self._circ_id, round_trip_s, self._reader.rest())
-            self._phase = _Phase.OPEN
+            if self._far_end is None:
+                self._open(echo_passage(keys))
+            else:
+                self._extension = Extension(keys, self._far_end, secrets.token_bytes(32))
+                self._phase = _Phase.EXTEND
+                self.send_cell(Command.RELAY_EARLY, self._extension.request())
+                self._asked_at_s = time.monotonic()
+
+    def _extended(self, cell: Cell) -> None:
+        assert self._extension is not None  # the phase table: set before this phase is entered
+        if cell.command == Command.DESTROY:
+            raise self._extension.destroyed(cell.payload[0])
+        if cell.command == Command.RELAY:
+            self._open(self._extension.answered(cell.payload))
+
+    def _open(self, passage: tuple[Layer, ...]) -> None:
+        round_trip_s = time.monotonic() - self._asked_at_s
+        self.circuit = OpenCircuit(passage, self._circ_id, round_trip_s, self._reader.rest())
+        self._phase = _Phase.OPEN
 
     def _read(self) -> bytes:
         """All plain text there is, in pieces of at most a TLS record."""
@@ -201,8 +231,13 @@ def _nothing(link: Link) -> None:
 _STEPS: Final[Mapping[_Phase, Callable[[Link], None]]] = {
     _Phase.TLS: Link._tls,
     _Phase.HANDSHAKE: Link._link_handshake,
-    _Phase.CREATE: Link._create,
+    _Phase.CREATE: Link._take_cells,
+    _Phase.EXTEND: Link._take_cells,
     _Phase.OPEN: _nothing,
+}
+_ANSWERS: Final[Mapping[_Phase, Callable[[Link, Cell], None]]] = {
+    _Phase.CREATE: Link._created,
+    _Phase.EXTEND: Link._extended,
 }
 
 

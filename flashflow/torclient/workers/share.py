@@ -4,7 +4,8 @@ import ssl
 from collections.abc import Callable
 
 from flashflow.model.circuits import CircuitPlan
-from flashflow.model.errors import PeerError
+from flashflow.model.errors import NetworkError, PeerError
+from flashflow.orlink.cells import Command
 from flashflow.orlink.meas import MeasJoin
 from flashflow.torclient.core.messages import (
     Begin,
@@ -20,6 +21,7 @@ from flashflow.torclient.core.sampling import EchoError
 from flashflow.torclient.core.seconds import SecondCutter
 from flashflow.torclient.workers.circuit import ClosedCircuitError, EchoCircuit
 from flashflow.torclient.workers.link import Link, LostLinkError, RelayTarget
+from flashflow.torctl.commands import FarEnd, parse_far_end
 from flashflow.torctl.reasons import Reason
 
 Say = Callable[[FromWorker], None]
@@ -56,7 +58,8 @@ class Share:
         self._scratch = scratch
         self._say = say
         self._context = context
-        self._join = MeasJoin(order.meas_id, bytes.fromhex(order.token))
+        self._far_ends = tuple(parse_far_end(text) for text in order.far_ends)
+        self._join = None if self._far_ends else MeasJoin(order.meas_id, bytes.fromhex(order.token))
         self._bucket_cells = order.bucket_cells
         self._opening: dict[int, Link] = {}
         self._circuits: dict[int, EchoCircuit] = {}
@@ -76,7 +79,7 @@ class Share:
         opened: list[tuple[int, Link]] = []
         for circ_id in order.circ_ids:
             try:
-                link = Link(target, self._context, self._scratch)
+                link = Link(target, self._context, self._scratch, self._far_end(circ_id))
             except LostLinkError as exc:
                 self._say(CircuitEnded(self.run, circ_id, exc.code, exc.reason))
                 continue
@@ -108,6 +111,8 @@ class Share:
             self._lost(circ_id, exc, now_s)
         except PeerError as exc:
             self._lost(circ_id, LostLinkError(Reason.RELAY_PROTOCOL, exc.reason), now_s)
+        except NetworkError as exc:  # it broke as the first cell was sent on a circuit just built
+            self._lost(circ_id, LostLinkError(Reason.RELAY_CLOSED, exc.reason), now_s)
 
     def pump(self, now_s: float) -> float | None:
         """Sends what window and pace allow; gives the seconds after which it wants to be called again."""
@@ -138,11 +143,18 @@ class Share:
         self._opening.clear()
         self._circuits.clear()
 
+    def _far_end(self, circ_id: int) -> FarEnd | None:
+        return self._far_ends[circ_id % len(self._far_ends)] if self._far_ends else None
+
     def _advance(self, circ_id: int) -> None:
         link = self._opening[circ_id]
         circuit = link.advance()
         if circuit is not None:
-            echo = EchoCircuit(link, circuit, join=self._join, bucket_cells=self._bucket_cells)
+            command = Command.RELAY
+            if self._join is not None:
+                command = Command.MEAS_ECHO
+                link.send_cell(Command.MEASUREMENT, self._join.encode())
+            echo = EchoCircuit(link, circuit, command=command, bucket_cells=self._bucket_cells)
             del self._opening[circ_id]
             self._circuits[circ_id] = echo
             self._say(CircuitBuilt(self.run, circ_id))
@@ -160,7 +172,9 @@ class Share:
         allowance = traffic.pacer.allowance(now_s)
         each = plan.window_cells // plan.n_circs
         for circ_id in list(self._circuits)[: plan.n_circs]:
-            circuit = self._circuits[circ_id]
+            circuit = self._circuits.get(circ_id)
+            if circuit is None:  # the loss of another one showed a cheat, and all are closed
+                break
             room = min(each - circuit.outstanding_cells, BATCH_CELLS)
             if room < min(each // 2, CHUNK) or room <= 0 or circuit.link.stream.blocked:
                 continue
@@ -177,15 +191,16 @@ class Share:
         return False
 
     def _cut(self, now_s: float) -> bool:
-        """Reports the seconds that are over, the last one only after the final check; whether it goes on."""
+        """Reports the seconds that are over, once what came is verified; whether it goes on."""
         traffic = self._traffic
         if traffic is None or now_s < traffic.cutter.next_s:
             return True
         sent = self._gone_sent + sum(circuit.sent_cells for circuit in self._circuits.values())
         recv = self._gone_recv + sum(circuit.received_cells for circuit in self._circuits.values())
-        for report in traffic.cutter.cut(now_s, sent, recv):
-            if report.second == traffic.begin.dur_s and not self._final_check():
-                return False
+        reports = traffic.cutter.cut(now_s, sent, recv)
+        if not self._verified(final=now_s >= traffic.cutter.end_s):
+            return False
+        for report in reports:
             self._say(SecondCounted(self.run, report.second, report.sent_bytes, report.recv_bytes))
         if now_s < traffic.cutter.end_s:
             return True
@@ -193,10 +208,14 @@ class Share:
         self.close()
         return False
 
-    def _final_check(self) -> bool:
+    def _verified(self, *, final: bool) -> bool:
+        """Whether the samples of all circuits are right, and at the end the last cell of each."""
         try:
             for circuit in self._circuits.values():
-                circuit.check.finish()
+                if final:
+                    circuit.check.finish()
+                else:
+                    circuit.check.verify()
         except EchoError as exc:
             self._fail(exc.code, exc.reason)
             return False

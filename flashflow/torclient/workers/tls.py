@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from flashflow.model.errors import LocalError, NetworkError
 
-RECEIVE_BYTES: Final = 128 * 1024
-"""Most bytes taken from a socket in one go."""
+RECEIVE_BYTES: Final = 64 * 1024
+"""Most bytes taken from a socket in one go: what is handled together has to stay in the CPU's cache."""
 
 RECORD_BYTES: Final = 16 * 1024
 """Most plain text in a TLS record."""

@@ -7,7 +7,8 @@ import pytest
 
 from flashflow.orlink.bulk import as_cells, cell_header, empty_cells, payloads
 from flashflow.orlink.relaycrypto import AesCtr
-from flashflow.torclient.core.sampling import EchoCheck, EchoError
+from flashflow.torclient.core.passage import Layer
+from flashflow.torclient.core.sampling import BATCH_SAMPLES, EchoCheck, EchoError
 from flashflow.torclient.core.stream import EchoStream
 from flashflow.torctl.reasons import Reason
 
@@ -30,8 +31,7 @@ class World:
         self.relay = AesCtr(FORWARD_KEY, offset_bytes)
         self.check = EchoCheck(
             stream=self.stream,
-            forward_key=FORWARD_KEY,
-            forward_offset_bytes=offset_bytes,
+            passage=(Layer(FORWARD_KEY, offset_bytes),),
             bucket_cells=bucket_cells,
             draw=remember,
         )
@@ -45,9 +45,16 @@ class World:
         return np.frombuffer(plain, np.uint8).reshape(len(sent), 509)
 
 
-def code_of(call, *args):
+def take_all(check, batches, *, final):
+    for batch in batches:
+        check.take(batch)
+    (check.finish if final else check.verify)()
+
+
+def code_of(check, *batches, final=False):
+    """What the check of these batches ends with; it has to end with something."""
     with pytest.raises(EchoError) as caught:
-        call(*args)
+        take_all(check, batches, final=final)
     return caught.value.code
 
 
@@ -58,6 +65,7 @@ def test_honest_echo_passes_in_any_batches(batch, offset):
     echoed = world.decrypt(world.send(100))
     for start in range(0, 100, batch):
         world.check.take(echoed[start : start + batch])
+        world.check.verify()
     world.check.finish()
     assert world.check.received_cells == 100
     assert len(world.drawn) == 10
@@ -78,7 +86,7 @@ def test_every_place_in_a_bucket_can_be_the_one(draw):
     echoed = world.decrypt(world.send(40)).copy()
     echoed[3 * BUCKET + draw(BUCKET), 508] ^= 1
     world.check.take(echoed[: 3 * BUCKET])
-    assert code_of(world.check.take, echoed[3 * BUCKET :]) is Reason.ECHO_WRONG
+    assert code_of(world.check, echoed[3 * BUCKET :]) is Reason.ECHO_WRONG
 
 
 @pytest.mark.parametrize("place", [0, 250, 508])
@@ -86,12 +94,12 @@ def test_all_bytes_of_the_cell_are_compared(place):
     world = World(bucket_cells=1)
     echoed = world.decrypt(world.send(1)).copy()
     echoed[0, place] ^= 0x80
-    assert code_of(world.check.take, echoed) is Reason.ECHO_WRONG
+    assert code_of(world.check, echoed) is Reason.ECHO_WRONG
 
 
 def test_relay_that_skips_decryption():
     world = World()
-    assert code_of(world.check.take, world.send(50)) is Reason.ECHO_WRONG
+    assert code_of(world.check, world.send(50)) is Reason.ECHO_WRONG
 
 
 def test_relay_that_replays_an_earlier_answer():
@@ -99,38 +107,38 @@ def test_relay_that_replays_an_earlier_answer():
     echoed = world.decrypt(world.send(BUCKET))
     world.check.take(echoed)
     world.send(BUCKET)
-    assert code_of(world.check.take, echoed) is Reason.ECHO_WRONG
+    assert code_of(world.check, echoed) is Reason.ECHO_WRONG
 
 
 def test_relay_whose_keystream_is_out_of_step():
     world = World()
     sent = world.send(40)
     world.relay.crypt(bytes(509))
-    assert code_of(world.check.take, world.decrypt(sent)) is Reason.ECHO_WRONG
+    assert code_of(world.check, world.decrypt(sent)) is Reason.ECHO_WRONG
 
 
 def test_relay_that_drops_a_cell():
     world = World()
     echoed = world.decrypt(world.send(100))
-    assert code_of(world.check.take, echoed[1:]) is Reason.ECHO_WRONG
+    assert code_of(world.check, echoed[1:]) is Reason.ECHO_WRONG
 
 
 def test_relay_that_echoes_before_anything_was_sent():
     world = World()
-    assert code_of(world.check.take, np.zeros((1, 509), np.uint8)) is Reason.ECHO_INVENTED
+    assert code_of(world.check, np.zeros((1, 509), np.uint8)) is Reason.ECHO_INVENTED
 
 
 def test_relay_that_sends_more_than_it_got():
     world = World(bucket_cells=1000, draw=lambda limit: 0)
     echoed = world.decrypt(world.send(20))
     world.check.take(echoed)
-    assert code_of(world.check.take, echoed[:1]) is Reason.ECHO_INVENTED
+    assert code_of(world.check, echoed[:1]) is Reason.ECHO_INVENTED
 
 
 def test_relay_that_echoes_cells_which_are_still_on_their_way():
     world = World(draw=lambda limit: 3)
     world.send(2 * BUCKET)
-    assert code_of(world.check.take, np.zeros((BUCKET, 509), np.uint8)) is Reason.ECHO_WRONG
+    assert code_of(world.check, np.zeros((BUCKET, 509), np.uint8)) is Reason.ECHO_WRONG
 
 
 def test_wrong_cells_after_the_last_checked_one_fail_the_final_check():
@@ -138,7 +146,8 @@ def test_wrong_cells_after_the_last_checked_one_fail_the_final_check():
     echoed = world.decrypt(world.send(90)).copy()
     echoed[1:] = 0
     world.check.take(echoed)
-    assert code_of(world.check.finish) is Reason.ECHO_WRONG
+    world.check.verify()
+    assert code_of(world.check, final=True) is Reason.ECHO_WRONG
 
 
 def test_nothing_received_passes():
@@ -147,3 +156,10 @@ def test_nothing_received_passes():
     world.check.finish()
     assert world.drawn == []
     assert world.check.received_cells == 0
+
+
+def test_samples_are_verified_before_there_are_too_many():
+    world = World(bucket_cells=1)
+    sent = world.send(BATCH_SAMPLES)
+    with pytest.raises(EchoError, match="echo cell 0 is not what its passage"):
+        world.check.take(sent)

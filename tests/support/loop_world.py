@@ -1,0 +1,159 @@
+"""Loop measurements of a stock tor: the tor with a record of its own counts, a far end, and torclient."""
+
+import contextlib
+import json
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from flashflow.model.ids import Address, Fingerprint, MeasId, parse_address
+from flashflow.relay.identities import write_identities
+from flashflow.shell.parent import child_environment, own_command
+from flashflow.testnet.tornet_bw import median_bw_read_mbps, recorder_command
+from flashflow.torctl.commands import FarEnd, MeasrStart, Target, parse_far_end
+from flashflow.torctl.events import BwReport, CircEvent, MeasEnd
+from support.orlink_keys import relay_keys
+from support.real_tor import RealTor
+
+MEAS_ID = MeasId(7)
+STOP_S = 10.0
+
+
+class CountedTor(RealTor):
+    """A tor whose BW events are recorded; `rate_mbps` is its RelayBandwidthRate."""
+
+    def __init__(self, folder: Path, rate_mbps: float | None = None) -> None:
+        port_file = folder / "control-port"
+        limits = []
+        if rate_mbps is not None:
+            rate = int(rate_mbps * 125_000)
+            limits = [f"RelayBandwidthRate {rate} bytes", f"RelayBandwidthBurst {rate} bytes"]
+        super().__init__(
+            folder,
+            extra=(
+                "ControlPort 127.0.0.1:auto",
+                f"ControlPortWriteToFile {port_file}",
+                "CookieAuthentication 1",
+                *limits,
+            ),
+        )
+        self._port_file = port_file
+        self.counts = folder / "bw"
+        self._recorder: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> "CountedTor":
+        self.wait_for("control port", self._port_file)
+        place = parse_address(self._port_file.read_text().strip().removeprefix("PORT="))
+        self._recorder = subprocess.Popen(
+            recorder_command({self.counts: place}),
+            stdout=subprocess.PIPE,
+            env=child_environment(),
+            text=True,
+        )
+        assert self._recorder.stdout is not None
+        assert self._recorder.stdout.readline() == "ready\n"
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._recorder is not None:
+            self._recorder.terminate()
+            self._recorder.communicate(timeout=STOP_S)
+        super().__exit__(*exc)
+
+
+@contextlib.contextmanager
+def far_end_process(folder: Path, only_peer: str, host: str = "127.0.0.1", identities: int = 4):
+    """`flashflow relay --far-end`; gives the process and its identities."""
+    path = folder / "identities"
+    write_identities(path, [relay_keys(10 + number) for number in range(identities)])
+    listen = ["--listen", str(Address(host, 0)), "--identities", str(path)]
+    process = subprocess.Popen(
+        own_command("relay", "--far-end", "--only-peer", only_peer, *listen),
+        stdout=subprocess.PIPE,
+        env=child_environment(),
+        text=True,
+    )
+    try:
+        listed = json.loads(process.stdout.readline().removeprefix("ready "))
+        yield (
+            process,
+            tuple(
+                parse_far_end("/".join(one[key] for key in ("addr", "fingerprint", "ed25519", "ntor")))
+                for one in listed
+            ),
+        )
+    finally:
+        process.terminate()
+        process.communicate(timeout=STOP_S)
+
+
+@dataclass
+class Looped:
+    """What came of a measurement."""
+
+    end: MeasEnd
+    reports: list[BwReport]
+    active_utc_s: float
+    cpu_s: dict[int, float]
+    """CPU seconds by pid of those that were asked for."""
+
+    def median_mbps(self) -> float:
+        """The result, Mbit/s that the relay read."""
+        per_second = sorted(report.recv_bytes for report in self.reports)
+        return per_second[len(per_second) // 2] * 8 / 1e6
+
+    def tor_mbps(self, tor: CountedTor) -> float:
+        """The same by the relay's own count."""
+        return median_bw_read_mbps(tor.counts, self.active_utc_s, len(self.reports)).cell_mbps
+
+
+async def loop_through(
+    client,
+    target,
+    far_ends: tuple[FarEnd, ...],
+    *,
+    n_circs: int = 4,
+    dur_s: int = 10,
+    warmup_s: int = 2,
+    rate_bytes: int = 250_000_000,
+    bucket_cells: int = 125,
+    pids: tuple[int, ...] = (),
+) -> Looped:
+    """Measures `target` (support.or_client.Target) with a TorClient."""
+    fingerprint = Fingerprint(target.rsa_fingerprint.hex().upper())
+    start = MeasrStart(
+        MEAS_ID,
+        fingerprint,
+        n_circs,
+        dur_s,
+        rate_bytes,
+        warmup_s,
+        "loop",
+        None,
+        Target(Address(target.ip, target.port), target.ed25519, target.ntor_key),
+        bucket_cells,
+        far_ends,
+    )
+    ok, _, text = await client.say(start)
+    assert ok, text
+    built = 0
+    while built < n_circs:
+        event = await client.until(lambda event: isinstance(event, CircEvent | MeasEnd))
+        if isinstance(event, MeasEnd):
+            return Looped(event, [], 0.0, {})
+        assert event.status in ("LAUNCHED", "BUILT"), event
+        built += event.status == "BUILT"
+    cpu = {pid: _cpu_s(pid) for pid in pids}
+    active_utc_s = time.time() + warmup_s
+    assert (await client.say(MeasrStart(MEAS_ID, fingerprint, n_circs, dur_s)))[0]
+    end = await client.until(lambda event: isinstance(event, MeasEnd))
+    cpu = {pid: _cpu_s(pid) - before for pid, before in cpu.items()}
+    return Looped(end, [event for event in client.events if isinstance(event, BwReport)], active_utc_s, cpu)
+
+
+def _cpu_s(pid: int) -> float:
+    process = psutil.Process(pid)
+    return sum(sum(one.cpu_times()[:2]) for one in [process, *process.children(recursive=True)])
