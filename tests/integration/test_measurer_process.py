@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -111,6 +112,9 @@ async def test_it_joins_keeps_its_own_limits_and_ends_by_a_signal(
         assert (fast.meas_id, fast.code) == (2, "RATE_EXCEEDED")
         unreachable = await failure_to(net, order(3, relay_addr=nobody, rate_bytes=1000), 3)
         assert (unreachable.meas_id, unreachable.code) == (3, "LAUNCH_CIRCS")
+        looped = await failure_to(net, order(4, relay_addr=nobody, rate_bytes=1000, mode="loop"), 4)
+        assert (looped.meas_id, looped.code) == (4, "LAUNCH_CIRCS")
+        assert "far end" not in looped.reason  # it was there: the relay was not
 
         children = measurer.children()
         assert len(children) >= 2
@@ -135,6 +139,39 @@ async def test_nothing_outlives_a_measurer_that_is_killed(keys: Keyring) -> None
         await measurer.process.wait()
         _, alive = await asyncio.to_thread(psutil.wait_procs, children, 2.0)
         assert alive == []
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_a_far_end_ends_when_the_coordinator_says_stop_and_when_the_measurer_is_killed(
+    keys: Keyring, host: str
+) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as silent:  # circuits to it stay under way
+        relay = str(Address(host, silent.getsockname()[1]))
+        async with (
+            running(keys, host, SessionLimits()) as net,
+            started(configured(keys, net.addr)) as measurer,
+        ):
+            await measurer.ready()
+            await net.told.wait_of(PeerJoined)
+            for number in (1, 2):
+                net.server.send("m1", order(number, relay_addr=relay, rate_bytes=1000, mode="loop"))
+                far_end = await one_far_end(measurer)
+                if number == 1:
+                    net.server.send("m1", wire.Stop(meas_id=1, reason="enough"))
+                else:
+                    os.kill(measurer.process.pid, signal.SIGKILL)
+                await asyncio.to_thread(far_end.wait, 2.0)
+
+
+async def one_far_end(measurer: Process) -> psutil.Process:
+    """The far end that runs, once there is one."""
+    async with asyncio.timeout(START_S):
+        while not (found := [child for child in measurer.children() if "--far-end" in child.cmdline()]):  # noqa: ASYNC110 - a process has no event
+            await asyncio.sleep(0.05)
+    [far_end] = found
+    return far_end
 
 
 @pytest.mark.faults
