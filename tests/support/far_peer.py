@@ -108,6 +108,11 @@ class FarPeer:
         proof = encode_authenticate(facts, os.urandom(24), key.sign)
         self._tls.sendall(certs + encode_cell(Cell(0, Command.AUTHENTICATE, proof)))
 
+    @property
+    def link(self) -> tuple[SSL.Connection, socket.socket]:
+        """TLS and the socket below, for whoever sends in bulk."""
+        return self._tls, self._plain
+
     def send(self, *cells: Cell) -> None:
         self._tls.sendall(b"".join(encode_cell(cell) for cell in cells))
 
