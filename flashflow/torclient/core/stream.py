@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from flashflow.orlink.bulk import HEADER_BYTES, Cells
@@ -20,7 +21,6 @@ _BLOCK_BYTES: Final = 16
 _PAYLOAD_BLOCKS: Final = 33
 """Blocks that hold a payload wherever it begins in the first one."""
 _COUNTS: Final = np.arange(_PAYLOAD_BLOCKS)
-_PLACES: Final = np.arange(PAYLOAD_BYTES)
 _ZEROS: Final = memoryview(bytes(CHUNK_CELLS * CELL_BYTES))
 
 
@@ -42,8 +42,13 @@ class KeystreamReader:
         counters = np.zeros((len(first), _PAYLOAD_BLOCKS, 2), ">u8")
         counters[:, :, 1] = first[:, np.newaxis] + _COUNTS
         blocks = np.frombuffer(self._blocks.update(counters.view(np.uint8).data), np.uint8)
-        rows = blocks.reshape(len(first), _PAYLOAD_BLOCKS * _BLOCK_BYTES)
-        return np.take_along_axis(rows, skip[:, np.newaxis] + _PLACES, axis=1)
+        # Row n of `windows` is the 509 bytes from byte n on: so each payload is copied in one piece.
+        windows = as_strided(
+            blocks, (len(blocks) - PAYLOAD_BYTES + 1, PAYLOAD_BYTES), (1, 1), writeable=False
+        )
+        starts = np.arange(0, len(blocks), _PAYLOAD_BLOCKS * _BLOCK_BYTES)
+        found: NDArray[np.uint8] = windows[starts + skip]
+        return found
 
 
 class EchoStream:

@@ -30,6 +30,8 @@ CHUNK = 127
 """A circuit with less room than this waits, unless its window is small: half-empty TLS records cost CPU."""
 BATCH_CELLS = 512
 """Most cells sent on a circuit at once."""
+LAST_LOOK_S = 0.002
+"""So long before a second ends what came in it is counted, however long the pauses are."""
 LAST_SECOND_S = 1.0
 """A relay that closes within the last second is normal."""
 
@@ -126,7 +128,7 @@ class Share:
         if now_s >= traffic.tick_at_s:
             self._tick(traffic, now_s)
         paced = self._send(traffic, now_s)
-        wake_s = min(traffic.tick_at_s, traffic.cutter.next_s) - now_s
+        wake_s = min(traffic.tick_at_s - now_s, _until_last_look_s(traffic.cutter.next_s - now_s))
         return max(0.0, min(wake_s, 0.005) if paced else wake_s)
 
     def nap_s(self) -> float:
@@ -243,3 +245,8 @@ class Share:
     def _fail(self, code: Reason, detail: str) -> None:
         self._say(ShareEnded(self.run, code, detail))
         self.close()
+
+
+def _until_last_look_s(second_s: float) -> float:
+    """How long to wait while a second lasts `second_s` more: the sockets are emptied just before it ends."""
+    return second_s - LAST_LOOK_S if second_s > LAST_LOOK_S else second_s
