@@ -93,7 +93,10 @@ class Worker:
             _HANDLERS[type(message)](self, message)
 
     def _say(self, message: FromWorker | WorkerReady) -> None:
-        self._control.sendall(encode_frame(message))
+        try:
+            self._control.sendall(encode_frame(message))
+        except OSError:  # the control process is gone: so is every reason to go on
+            self._alive = False
 
     def _watch(self, part: Part, circ_id: int, link: Link) -> None:
         fd, events = link.stream.sock.fileno(), selectors.EVENT_READ | selectors.EVENT_WRITE
