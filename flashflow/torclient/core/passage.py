@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from flashflow.model.errors import PeerError
-from flashflow.orlink.cells import PAYLOAD_BYTES
+from flashflow.orlink.cells import PAYLOAD_BYTES, CellError
 from flashflow.orlink.extend import HANDSHAKE_NTOR, Extend2, parse_created2, relay_specifiers
 from flashflow.orlink.ntor import KeyMaterial, NtorError, client_begin, client_finish
 from flashflow.orlink.relaycell import RelayCell, RelayCommand
@@ -59,7 +59,18 @@ class Extension:
         return self._hop.send(RelayCell(RelayCommand.EXTEND2, 0, extend.encode()))
 
     def answered(self, payload: bytes) -> tuple[Layer, ...]:
-        """Takes the RELAY cell that answers; gives what traffic passes. ExtensionError, other PeerErrors."""
+        """Takes the RELAY cell that answers; gives what traffic passes. ExtensionError."""
+        try:
+            far = client_finish(self._ntor, parse_created2(self._reply(payload)))
+        except NtorError as exc:
+            raise ExtensionError(Reason.FAR_END_INVALID, f"EXTENDED2: {exc.reason}") from exc
+        except CellError as exc:
+            raise ExtensionError(Reason.RELAY_PROTOCOL, f"EXTENDED2: {exc.reason}") from exc
+        relay = self._relay
+        ahead = PAYLOAD_BYTES
+        return (Layer(relay.kf, ahead), Layer(far.kf), Layer(far.kb), Layer(relay.kb, ahead))
+
+    def _reply(self, payload: bytes) -> bytes:
         cell = self._hop.receive(payload)
         if cell.command == RelayCommand.TRUNCATED:
             raise ExtensionError(
@@ -69,13 +80,7 @@ class Extension:
             raise ExtensionError(
                 Reason.RELAY_PROTOCOL, f"EXTEND2 was answered by relay command {cell.command}"
             )
-        try:
-            far = client_finish(self._ntor, parse_created2(cell.data))
-        except NtorError as exc:
-            raise ExtensionError(Reason.FAR_END_INVALID, exc.reason) from exc
-        relay = self._relay
-        ahead = PAYLOAD_BYTES
-        return (Layer(relay.kf, ahead), Layer(far.kf), Layer(far.kb), Layer(relay.kb, ahead))
+        return cell.data
 
     @staticmethod
     def destroyed(code: int) -> ExtensionError:

@@ -1,0 +1,171 @@
+"""Loop mode: torclient against a relay and a far end that are played, and against stock tor and a real far end."""
+
+import pytest
+
+from flashflow.orlink.bulk import HEADER_BYTES
+from flashflow.orlink.cells import Cell, Command, encode_cell
+from flashflow.orlink.keys import RelayKeys
+from flashflow.orlink.relaycell import RelayCell, RelayCommand
+from flashflow.torclient.core.messages import CircuitEnded
+from support.loop_peer import LoopPeer, honest_loop, looped
+from support.worker_world import WorkerWorld
+
+KEYS, FAR_KEYS = RelayKeys.generate(), RelayKeys.generate()
+
+
+@pytest.fixture
+def start_peer(tmp_path):
+    peers = []
+
+    def start(**options):
+        path = tmp_path / f"link{len(peers)}.pem"
+        peers.append(LoopPeer(path, **{"keys": KEYS, "far_keys": FAR_KEYS, **options}))
+        return peers[-1]
+
+    yield start
+    for peer in peers:
+        peer.close()
+
+
+def order(peer, **changes):
+    """What makes an order of circuits one of loop mode."""
+    return {"token": "", "far_ends": (str(peer.far_end),), **changes}
+
+
+def is_ended_circuit(message):
+    return isinstance(message, CircuitEnded)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_what_went_through_four_keystreams_is_verified(start_peer, host):
+    peer = start_peer(host=host)
+    with WorkerWorld() as world:
+        world.open_built(peer, (1, 2, 3), **order(peer))
+        world.begin((1, 2, 3), dur_s=2)
+        assert world.ended().reason is None
+    assert [report.second for report in world.seconds] == [1, 2]
+    assert all(report.recv_bytes > 0 for report in world.seconds)
+    assert [extend.specifiers for extend in peer.asked] == [peer.specifiers] * 3
+
+
+def test_circuits_go_to_the_far_ends_in_turn(start_peer):
+    relay, other = start_peer(), start_peer(far_keys=RelayKeys.generate())
+    with WorkerWorld() as world:
+        world.open(relay, (1, 2, 3, 4), **order(relay, far_ends=(str(relay.far_end), str(other.far_end))))
+        ended = [world.until(is_ended_circuit) for _ in range(2)]
+        assert {message.circ_id for message in ended} == {1, 3}  # the relay does not have the other's keys
+
+
+def skip_the_far_end(conn, cells):
+    """The relay sends back itself what it should have passed on."""
+    out = cells.copy()
+    stream = out[:, HEADER_BYTES:].tobytes()
+    for cipher in (conn.relay.forward.cipher, conn.relay.backward.cipher):
+        stream = cipher.crypt(stream)
+    for row, start in zip(out, range(0, len(stream), 509), strict=True):
+        row[HEADER_BYTES:] = memoryview(stream)[start : start + 509]
+    return out.tobytes()
+
+
+def flip_a_bit(conn, cells):
+    out = looped(conn, cells)
+    out[:, 300] ^= 1
+    return out.tobytes()
+
+
+def drop_a_cell(conn, cells):
+    out = looped(conn, cells)
+    return (out if conn.echoed_cells else out[1:]).tobytes()
+
+
+def invent(conn, cells):
+    answer = honest_loop(conn, cells)
+    return answer + answer[-514:] * 1000
+
+
+@pytest.mark.parametrize(
+    ("cheat", "code"),
+    [
+        (skip_the_far_end, "ECHO_WRONG"),
+        (flip_a_bit, "ECHO_WRONG"),
+        (drop_a_cell, "ECHO_WRONG"),
+        (invent, "ECHO_INVENTED"),
+    ],
+)
+def test_cheats_are_caught(start_peer, cheat, code):
+    peer = start_peer(echo=cheat)
+    with WorkerWorld() as world:
+        world.open_built(peer, **order(peer, bucket_cells=100_000 if cheat is invent else 20))
+        world.begin(dur_s=3)
+        assert world.ended().reason == code
+
+
+def test_padding_between_the_cells_is_harmless(start_peer):
+    def chatty(conn, cells):
+        padding = encode_cell(Cell(0, Command.PADDING, b"")) + encode_cell(
+            Cell(0, Command.VPADDING, b"x" * 3)
+        )
+        answer = honest_loop(conn, cells)
+        return padding + answer[:514] + padding + answer[514:] + padding
+
+    peer = start_peer(echo=chatty)
+    with WorkerWorld() as world:
+        world.open_built(peer, **order(peer))
+        world.begin()
+        assert world.ended().reason is None
+    assert world.seconds[-1].recv_bytes > 0
+
+
+def destroys(code):
+    return lambda conn, handshake: encode_cell(Cell(conn.circ_id, Command.DESTROY, bytes((code,))))
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (destroys(6), "EXTEND_REFUSED"),
+        (destroys(5), "DESTROY_RESOURCELIMIT"),
+        (lambda conn, handshake: RelayCell(RelayCommand.TRUNCATED, 0, b"\x08"), "EXTEND_REFUSED"),
+        (lambda conn, handshake: RelayCell(RelayCommand.DATA, 0, handshake), "RELAY_PROTOCOL"),
+        (lambda conn, handshake: RelayCell(RelayCommand.EXTENDED2, 0, handshake[:9]), "RELAY_PROTOCOL"),
+        (
+            lambda conn, handshake: RelayCell(RelayCommand.EXTENDED2, 0, b"\0\x40" + bytes(64)),
+            "FAR_END_INVALID",
+        ),
+        (
+            lambda conn, handshake: encode_cell(Cell(conn.circ_id, Command.RELAY, bytes(509))),
+            "RELAY_PROTOCOL",
+        ),
+        (lambda conn, handshake: conn.tls.close() or b"", "LINK_FAILED"),
+    ],
+)
+def test_answers_to_extend2(start_peer, answer, code):
+    peer = start_peer(answer=answer)
+    with WorkerWorld() as world:
+        world.open(peer, **order(peer))
+        assert world.until(is_ended_circuit).reason == code
+
+
+def test_a_refused_circuit_is_not_tried_again(start_peer):
+    peer = start_peer(refuse_creates=1)
+    with WorkerWorld() as world:
+        world.open(peer, **order(peer))
+        assert world.until(is_ended_circuit).reason == "CIRCUIT_REFUSED"
+    assert peer.accepted == 1
+
+
+def test_circuit_that_the_relay_destroys_counts_with_what_came(start_peer):
+    def destroy_soon(conn, cells):
+        answer = honest_loop(conn, cells)
+        if conn is peer.conns[0] and conn.echoed_cells > 200:
+            answer += encode_cell(Cell(conn.circ_id, Command.DESTROY, b"\x05"))
+        return answer
+
+    peer = start_peer(echo=destroy_soon)
+    with WorkerWorld() as world:
+        world.open_built(peer, (1, 2), **order(peer))
+        world.begin((1, 2), dur_s=3)
+        ended = world.until(is_ended_circuit)
+        assert (ended.reason, ended.detail) == ("DESTROY_RESOURCELIMIT", "DESTROY 5")
+        assert world.ended().reason is None
+    assert [report.second for report in world.seconds] == [1, 2, 3]
