@@ -1,13 +1,22 @@
 """Loop mode: torclient against a relay and a far end that are played, and against stock tor and a real far end."""
 
+import asyncio
+
 import pytest
 
+from flashflow.model.ids import Fingerprint
 from flashflow.orlink.bulk import HEADER_BYTES
 from flashflow.orlink.cells import Cell, Command, encode_cell
 from flashflow.orlink.keys import RelayKeys
 from flashflow.orlink.relaycell import RelayCell, RelayCommand
+from flashflow.relay.looping import LoopCircuits
 from flashflow.torclient.core.messages import CircuitEnded
+from flashflow.torctl.commands import FarEnd
+from support.far_peer import FarEndThread
 from support.loop_peer import LoopPeer, honest_loop, looped
+from support.loop_world import CountedTor, far_end_process, loop_through
+from support.real_tor import RealTor, need_tor
+from support.torclient_process import TorClient
 from support.worker_world import WorkerWorld
 
 KEYS, FAR_KEYS = RelayKeys.generate(), RelayKeys.generate()
@@ -169,3 +178,87 @@ def test_circuit_that_the_relay_destroys_counts_with_what_came(start_peer):
         assert (ended.reason, ended.detail) == ("DESTROY_RESOURCELIMIT", "DESTROY 5")
         assert world.ended().reason is None
     assert [report.second for report in world.seconds] == [1, 2, 3]
+
+
+def fingerprint_of(target):
+    return Fingerprint(target.rsa_fingerprint.hex().upper())
+
+
+@pytest.mark.net
+@pytest.mark.parametrize("rate_mbps", [8, 40, None])
+async def test_stock_tor_is_measured_as_it_counts_itself(tmp_path, rate_mbps):
+    """Its limit, if any, is a fifth to a thirtieth of what is asked for: settled within the warm-up all the same."""
+    need_tor()
+    with CountedTor(tmp_path, rate_mbps) as tor:
+        target = tor.target()
+        with far_end_process(tmp_path, fingerprint_of(target)) as (_, far_ends):
+            async with TorClient(tmp_path / "client") as client:
+                looped = await loop_through(client, target, far_ends, n_circs=8, dur_s=15)
+        assert looped.end.success, looped.end
+        assert [report.second for report in looped.reports] == list(range(1, 16))
+        assert not any(event.reason for event in client.events if getattr(event, "status", "") == "FAILED")
+        await asyncio.sleep(1.1)  # the BW event of the last second
+        assert looped.mean_mbps() == pytest.approx(looped.tor_mean_mbps(tor), rel=0.03)
+        if rate_mbps is not None:  # without a limit the seconds of a busy machine are too unlike each other
+            assert looped.median_mbps() == pytest.approx(looped.tor_median_mbps(tor), rel=0.05)
+            assert 0.7 * rate_mbps < looped.median_mbps() < rate_mbps
+    print(f"{rate_mbps}: {looped.mean_mbps():.2f} {looped.tor_mean_mbps(tor):.2f} Mbit/s")
+
+
+@pytest.mark.net
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_stock_tor_in_both_address_families(tmp_path, host):
+    need_tor()
+    with RealTor(tmp_path) as tor:
+        target = tor.target(host)
+        with far_end_process(tmp_path, fingerprint_of(target), host) as (_, far_ends):
+            async with TorClient(tmp_path / "client") as client:
+                looped = await loop_through(
+                    client, target, far_ends, n_circs=20, dur_s=2, warmup_s=1, rate_bytes=5_000_000
+                )
+    assert looped.end.success
+    assert [report.recv_bytes for report in looped.reports] == pytest.approx([5_000_000] * 2, rel=0.05)
+
+
+class FlippingLoops(LoopCircuits):
+    """A far end, or anybody on the way, that changes one byte of what it passes on."""
+
+    def _turn(self, run, stream):
+        known = super()._turn(run, stream)
+        stream[run[1] * 509 + 100] ^= 1
+        return known
+
+
+class InventingLoops(LoopCircuits):
+    """Sends everything twice."""
+
+    def _loop(self, cells):
+        super()._loop(cells)
+        self._out.add(self._out.filled()[-cells.size :].tobytes())
+
+
+@pytest.mark.net
+@pytest.mark.parametrize(
+    ("cheat", "code"), [(FlippingLoops, "ECHO_WRONG"), (InventingLoops, "ECHO_INVENTED")]
+)
+async def test_cheats_behind_stock_tor_are_caught(tmp_path, cheat, code):
+    need_tor()
+    with RealTor(tmp_path) as tor:
+        target = tor.target()
+        with FarEndThread("127.0.0.1", only_peer=fingerprint_of(target)) as far:
+            far.server.make_circuits = cheat
+            end = far.target()
+            far_end = FarEnd(far.addresses[0], fingerprint_of(end), end.ed25519, end.ntor_key)
+            async with TorClient(tmp_path / "client") as client:
+                bucket_cells = 10 if cheat is FlippingLoops else 100_000
+                looped = await loop_through(
+                    client,
+                    target,
+                    (far_end,),
+                    n_circs=2,
+                    dur_s=5,
+                    warmup_s=0,
+                    rate_bytes=4_000_000,
+                    bucket_cells=bucket_cells,
+                )
+    assert (looped.end.success, looped.end.reason) == (False, code)

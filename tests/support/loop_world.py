@@ -6,13 +6,14 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean, median
 
 import psutil
 
 from flashflow.model.ids import Address, Fingerprint, MeasId, parse_address
 from flashflow.relay.identities import write_identities
 from flashflow.shell.parent import child_environment, own_command
-from flashflow.testnet.tornet_bw import median_bw_read_mbps, recorder_command
+from flashflow.testnet.tornet_bw import CELL_SHARE, median_bw_read_mbps, read_bw, recorder_command
 from flashflow.torctl.commands import FarEnd, MeasrStart, Target, parse_far_end
 from flashflow.torctl.events import BwReport, CircEvent, MeasEnd
 from support.orlink_keys import relay_keys
@@ -102,12 +103,24 @@ class Looped:
 
     def median_mbps(self) -> float:
         """The result, Mbit/s that the relay read."""
-        per_second = sorted(report.recv_bytes for report in self.reports)
-        return per_second[len(per_second) // 2] * 8 / 1e6
+        return median(report.recv_bytes for report in self.reports) * 8 / 1e6
 
-    def tor_mbps(self, tor: CountedTor) -> float:
-        """The same by the relay's own count."""
+    def mean_mbps(self) -> float:
+        """The mean over the seconds."""
+        return mean(report.recv_bytes for report in self.reports) * 8 / 1e6
+
+    def tor_median_mbps(self, tor: CountedTor) -> float:
+        """The median by the relay's own count, in its own seconds."""
         return median_bw_read_mbps(tor.counts, self.active_utc_s, len(self.reports)).cell_mbps
+
+    def tor_mean_mbps(self, tor: CountedTor) -> float:
+        """The mean by the relay's own count, cut to our seconds."""
+        begin_s, end_s = self.active_utc_s, self.active_utc_s + len(self.reports)
+        total = sum(
+            second.read_bytes * max(0.0, min(end_s, second.utc_s) - max(begin_s, second.utc_s - 1))
+            for second in read_bw(tor.counts)
+        )
+        return total * CELL_SHARE * 8 / 1e6 / len(self.reports)
 
 
 async def loop_through(
