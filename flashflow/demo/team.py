@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from flashflow.ctrl.access import Access
 from flashflow.ctrl.client import CtrlClient
@@ -101,10 +101,10 @@ class Team:
 
     def wait_for_team(
         self,
-        is_ready: Callable[[dict[str, Any]], bool] = lambda status: True,
+        is_ready: Callable[[CtrlClient], bool] = lambda client: True,
         timeout_s: float = TEAM_READY_S,
     ) -> None:
-        """Until a measurement could begin and the coordinator's status is as wanted. Raises LocalError, NetworkError."""
+        """Until a measurement could begin and `is_ready`, which may ask the coordinator. Raises LocalError, NetworkError."""
         for name in MEASURERS:
             self.child(name).wait_ready()
         deadline = time.monotonic() + timeout_s
@@ -114,7 +114,7 @@ class Team:
                 if (
                     status.get("state") == "ready"
                     and status.get("measurers") == len(MEASURERS)
-                    and is_ready(status)
+                    and is_ready(client)
                 ):
                     return
                 if dead := self.dead():

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from flashflow.ctrl.client import CtrlClient
 from flashflow.demo.child import Child, Running
 from flashflow.demo.team import END_S, Team, TeamSettings
 from flashflow.demo.tor_plan import TorPlan
@@ -70,6 +71,8 @@ class TorDeployment(Team):
             bw = self.folder / "bw" / node.name
             self.relays.append(TorRelay(node, node.fingerprint(), rate, bw))
         self._write_filter()
+        self.network.wait_ready()
+        recorder = self._start_recorder()
         self.start_team(
             TeamSettings(
                 host=self.plan.host,
@@ -79,21 +82,26 @@ class TorDeployment(Team):
                 directory=self._directory(),
             )
         )
-        self.network.wait_ready()
-        recorder = self._start_recorder()
-        self.wait_for_team(lambda status: status["relays"] >= len(self.network.nodes), KNOWN_S)
+        self.wait_for_team(self._relays_are_known, KNOWN_S)
         recorder.wait_ready()
 
     def dead(self) -> Sequence[Running]:
         """The processes that ended though nobody asked them to, tors among them."""
         return [*super().dead(), *(node for node in self.network.nodes if not node.alive)]
 
+    def _relays_are_known(self, client: CtrlClient) -> bool:
+        """Whether the coordinator has all their descriptors, which come after the consensus."""
+        known = {row["fingerprint"]: row["measurable"] for row in client.request("relays")["relays"]}
+        return all(known.get(relay.fingerprint) for relay in self.relays)
+
     def _write_filter(self) -> None:
         rules = "".join(f"allow {relay.fingerprint} mode=loop\n" for relay in self.relays)
         (self.folder / "net" / "relay_filter").write_text(rules)
 
     def _directory(self) -> str:
-        lines = "".join(f"    {line}\n" for line in self.network.directory_lines)
+        # tor's defences count connections by address: the directory's tor shall not use up what the measurers may have
+        own_address = f"OutboundBindAddress {self.network.ipv4}"
+        lines = "".join(f"    {line}\n" for line in (*self.network.directory_lines, own_address))
         return f"""[directory]
 source = tor
 tor_bin = {find_program("tor")}

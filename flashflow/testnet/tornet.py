@@ -88,24 +88,25 @@ class TorNetwork:
         """
         find_program("tor-gencert")
         self.host = host
-        """Where everything listens; IPv4 in any case for the authorities."""
+        """Where every relay listens."""
         self.authorities: list[TorNode] = []
         self.relays: list[TorNode] = []
         self.directory_lines: list[str] = []
         """torrc lines by which any tor becomes part of this network, a client too."""
-        self._ipv4 = host if ip_address(host).version == 4 else "127.0.0.1"
+        self.ipv4 = host if ip_address(host).version == 4 else "127.0.0.1"
+        """The address that every tor has."""
         self._relay_specs = tuple(relays)
         self._authority_lines = [
             *(["ConsensusParams " + consensus_params] if consensus_params else []),
             *([f"V3BandwidthsFile {bandwidths_file}"] if bandwidths_file else []),
             *authority_lines,
         ]
-        ports = iter(_free_ports(self._ipv4, 2 * authorities + 2 * len(relays)))
+        ports = iter(_free_ports(self.ipv4, 2 * authorities + 2 * len(relays)))
         for number in range(1, authorities + 1):
-            name, address = f"auth{number}", Address(self._ipv4, next(ports))
+            name, address = f"auth{number}", Address(self.ipv4, next(ports))
             self.authorities.append(TorNode(name, folder / name, address, dir_port=next(ports)))
         for spec in relays:
-            hosts = dict.fromkeys([self._ipv4, host])
+            hosts = dict.fromkeys([self.ipv4, host])
             addresses = [Address(ip, next(ports)) for ip in hosts]
             self.relays.append(TorNode(spec.nickname, folder / spec.nickname, *addresses))
 
@@ -131,8 +132,8 @@ class TorNetwork:
         common = [
             *self.directory_lines,
             "AssumeReachable 1",
-            f"Address {self._ipv4}",
-            f"OutboundBindAddress {self._ipv4}",
+            f"Address {self.ipv4}",
+            f"OutboundBindAddress {self.ipv4}",
             "SocksPort 0",
             "ContactInfo none@example.net",
             "ExitPolicy reject *:*",
@@ -151,12 +152,15 @@ class TorNetwork:
         self.wait_ready(timeout_s)
 
     def wait_ready(self, timeout_s: float = READY_S) -> None:
-        """Wait for a consensus with every relay, known to every relay. Raises LocalError."""
+        """Wait for a consensus with every relay, until every relay has it and all descriptors. Raises LocalError.
+
+        Only then may a client come: tor that asks a relay for what that has not yet, asks again after a minute or so.
+        """
         wanted = {node.fingerprint() for node in self.nodes}
         self.wait_consensus(
             lambda entries: {fp for fp, entry in entries.items() if entry.running} >= wanted, timeout_s
         )
-        wait_for("a consensus at every relay", timeout_s, self._all_know_it)
+        wait_for("descriptors at every relay", timeout_s, self._all_serve_it, CONSENSUS_POLL_S)
 
     def wait_consensus(
         self, right: Callable[[dict[Fingerprint, ConsensusEntry]], bool], timeout_s: float
@@ -185,9 +189,12 @@ class TorNetwork:
         """End every tor; each has so much time to end by itself."""
         stop_nodes(self.nodes, grace_s)
 
-    def _all_know_it(self) -> bool | None:
+    def _all_serve_it(self) -> bool | None:
         self.check_alive()
-        return all((node.data / "cached-consensus").exists() for node in self.relays) or None
+        names = {node.name for node in self.nodes}
+        return (
+            all(node.known_consensus() and node.known_descriptors() >= names for node in self.relays) or None
+        )
 
 
 def _ports(node: TorNode) -> list[str]:

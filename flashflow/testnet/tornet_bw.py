@@ -106,13 +106,12 @@ def _parse(path: Path, number: int, line: str) -> BwSecond:
 
 
 def _writer(path: Path) -> Callable[[Any], None]:
-    """A listener; stem's `arrived_at` is the time when its own thread took the event from the socket."""
+    """A listener, called in a thread of stem's own; stem's `arrived_at` is in whole seconds only."""
 
     def write(event: Any) -> None:
-        late_s = time.time() - event.arrived_at
         line = {
-            "utc_s": round(event.arrived_at, 6),
-            "monotonic_s": round(time.monotonic() - late_s, 6),
+            "utc_s": round(time.time(), 6),
+            "monotonic_s": round(time.monotonic(), 6),
             "read_bytes": event.read,
             "written_bytes": event.written,
         }

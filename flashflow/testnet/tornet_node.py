@@ -174,6 +174,16 @@ class TorNode:
         )
         return {what: int(count) for count, what in _COUNT.findall(said[1])}
 
+    def known_consensus(self) -> bool:
+        """Whether it has a consensus."""
+        return (self.data / "cached-consensus").exists()
+
+    def known_descriptors(self) -> set[str]:
+        """Nicknames of the relays whose server descriptors it has."""
+        paths = (self.data / name for name in ("cached-descriptors", "cached-descriptors.new"))
+        text = "\n".join(path.read_text("ascii", "replace") for path in paths if path.exists())
+        return {line.split()[1] for line in text.splitlines() if line.startswith("router ")}
+
     def log_text(self) -> str:
         """Its log so far."""
         return self.log.read_text("utf-8", "replace") if self.log.exists() else ""

@@ -128,6 +128,7 @@ def test_bw_events_are_what_was_sent(networks: dict[str, TorNetwork], host: str,
     idle = read_bw(tmp_path / "slow")
     assert len(idle) >= 6
     assert all(0.5 < after.utc_s - before.utc_s < 1.5 for before, after in pairwise(idle))
+    assert len({second.utc_s % 1 for second in idle}) > 1  # the very time, not a second's number
     assert all(0.5 < after.monotonic_s - before.monotonic_s < 1.5 for before, after in pairwise(idle))
     assert median(second.read_bytes for second in idle) < 100_000
 
