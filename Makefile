@@ -24,7 +24,7 @@ demo-tor: .venv/run.stamp
 	@$(PY) -m flashflow.cli demo --tor $(ARGS)
 
 test: .venv/dev.stamp tools
-	@$(PY) -m pytest -q -m "not net and not faults" $(ARGS)
+	@$(PY) -m pytest -q -n auto --dist loadgroup -m "not net and not faults" $(ARGS)
 
 test-net: .venv/dev.stamp tools
 	@$(PY) -m pytest -q -m "net and not faults" $(ARGS)

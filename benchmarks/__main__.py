@@ -6,10 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import coordinator, echo
+from benchmarks import coordinator, echo, far_end
 
 RESULTS = Path(__file__).parent / "results.json"
-BENCHMARKS = {"echo": echo.measure, "coordinator": coordinator.measure}
+BENCHMARKS = {"echo": echo.measure, "far_end": far_end.measure, "coordinator": coordinator.measure}
 
 
 def main(names: list[str]) -> int:

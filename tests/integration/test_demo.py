@@ -17,6 +17,9 @@ from flashflow.demo.report import MAX_COUNT_ERROR_PCT
 from flashflow.shell.parent import own_command
 from support.commands import flashflow
 
+# One deployment at a time: each measures what this machine can do.
+pytestmark = pytest.mark.xdist_group("deployment")
+
 KEYS = {
     "nickname",
     "fingerprint",

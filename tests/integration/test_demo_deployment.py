@@ -13,6 +13,9 @@ from flashflow.testnet.counts import median_read_mbps
 from support import cheating_relay
 from support.stack import deployment
 
+# One deployment at a time: each measures what this machine can do.
+pytestmark = pytest.mark.xdist_group("deployment")
+
 BELIEVED = Fraction(str(BACKGROUND_RATIO)) / (1 - Fraction(str(BACKGROUND_RATIO)))
 """r / (1 - r), exactly."""
 

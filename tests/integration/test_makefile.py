@@ -1,5 +1,6 @@
 """What make says on a machine where something is missing, and that a fresh environment would come from the locks."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -64,7 +65,8 @@ def test_an_environment_that_is_up_to_date_is_left_alone(project: Path) -> None:
     (project / ".venv").mkdir()
     (project / ".venv" / "run.stamp").touch()
     assert make(project, ".venv/run.stamp", "PYTHON=/nonexistent").returncode == 0
-    (project / "requirements" / "run.lock").touch()
+    later = (project / ".venv" / "run.stamp").stat().st_mtime + 5
+    os.utime(project / "requirements" / "run.lock", (later, later))
     assert make(project, ".venv/run.stamp", "PYTHON=/nonexistent").returncode == 2
 
 

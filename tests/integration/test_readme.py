@@ -5,11 +5,16 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from flashflow.shell.parent import PARENT_VARIABLE
+
+# One deployment at a time: each measures what this machine can do.
+pytestmark = pytest.mark.xdist_group("deployment")
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -61,14 +66,21 @@ def run(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(done.args, done.returncode, (folder / "out").read_text())
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """One whose path is short, as a user's is: Unix sockets lie in it."""
+    with tempfile.TemporaryDirectory(prefix="ff-", dir="/tmp") as name:
+        yield Path(name)
+
+
 @pytest.mark.timeout(120)
-def test_three_hosts_as_written(tmp_path: Path) -> None:
-    done = run(on_free_ports(script()), tmp_path)
+def test_three_hosts_as_written(folder: Path) -> None:
+    done = run(on_free_ports(script()), folder)
     assert done.returncode in (0, 143), done.stdout  # `wait` gives the status of the last, ended by SIGTERM
     measured = re.search(r"^myrelay \([0-9A-F]{40}\): ([\d.]+) Mbit/s", done.stdout, re.MULTILINE)
     assert measured, done.stdout
     assert 45 < float(measured.group(1)) < 55
-    assert "node_id=" in (tmp_path / "empty/coordinator/data-coord/results/v3bw").read_text()
+    assert "node_id=" in (folder / "empty/coordinator/data-coord/results/v3bw").read_text()
     assert "Traceback" not in done.stdout
 
 
