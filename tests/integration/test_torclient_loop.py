@@ -10,11 +10,12 @@ from flashflow.orlink.cells import Cell, Command, encode_cell
 from flashflow.orlink.keys import RelayKeys
 from flashflow.orlink.relaycell import RelayCell, RelayCommand
 from flashflow.relay.looping import LoopCircuits
+from flashflow.testnet.tornet import LIVE_PARAMS, TorNetwork, TorRelaySpec
 from flashflow.torclient.core.messages import CircuitEnded
 from flashflow.torctl.commands import FarEnd
 from support.far_peer import FarEndThread
 from support.loop_peer import LoopPeer, honest_loop, looped
-from support.loop_world import CountedTor, far_end_process, loop_through
+from support.loop_world import CountedTor, far_end_process, loop_through, node_target
 from support.real_tor import RealTor, need_tor
 from support.torclient_process import TorClient
 from support.worker_world import WorkerWorld
@@ -218,6 +219,29 @@ async def test_stock_tor_in_both_address_families(tmp_path, host):
                 )
     assert looped.end.success
     assert [report.recv_bytes for report in looped.reports] == pytest.approx([5_000_000] * 2, rel=0.05)
+
+
+@pytest.mark.net
+async def test_the_live_networks_defences_take_no_notice(tmp_path):
+    """Twice in a row as many circuits as a measurer ever opens, as fast as the relay goes: nothing is refused."""
+    need_tor()
+    with TorNetwork(
+        tmp_path / "net", [TorRelaySpec("fast")], host="127.0.0.2", consensus_params=LIVE_PARAMS
+    ) as network:
+        network.start()
+        [node] = network.relays
+        target = node_target(node)
+        with far_end_process(tmp_path, fingerprint_of(target)) as (_, far_ends):
+            async with TorClient(tmp_path / "client") as client:
+                for _ in range(2):
+                    looped = await loop_through(client, target, far_ends, n_circs=20, dur_s=4)
+                    assert looped.end.success
+            closed = [event.reason for event in client.events if getattr(event, "status", "") == "CLOSED"]
+        acted = node.defences()
+    assert set(closed) == {"FINISHED"}
+    assert len(closed) == 40
+    assert acted["connections rejected"] == 0, acted
+    assert not [what for what, count in acted.items() if count and ("rejected" in what or "marked" in what)]
 
 
 class FlippingLoops(LoopCircuits):

@@ -1,5 +1,6 @@
 """Loop measurements of a stock tor: the tor with a record of its own counts, a far end, and torclient."""
 
+import base64
 import contextlib
 import json
 import subprocess
@@ -14,8 +15,10 @@ from flashflow.model.ids import Address, Fingerprint, MeasId, parse_address
 from flashflow.relay.identities import write_identities
 from flashflow.shell.parent import child_environment, own_command
 from flashflow.testnet.tornet_bw import CELL_SHARE, median_bw_read_mbps, read_bw, recorder_command
+from flashflow.testnet.tornet_node import TorNode
 from flashflow.torctl.commands import FarEnd, MeasrStart, Target, parse_far_end
 from flashflow.torctl.events import BwReport, CircEvent, MeasEnd
+from support.or_client import Target as OrTarget
 from support.orlink_keys import relay_keys
 from support.real_tor import RealTor
 
@@ -63,6 +66,14 @@ class CountedTor(RealTor):
             self._recorder.terminate()
             self._recorder.communicate(timeout=STOP_S)
         super().__exit__(*exc)
+
+
+def node_target(node: TorNode) -> OrTarget:
+    """A tor of a network, once it runs; its ntor key is read where tor keeps it."""
+    ed25519 = base64.b64decode((node.data / "fingerprint-ed25519").read_text().split()[1] + "=")
+    stored = (node.data / "keys" / "secret_onion_key_ntor").read_bytes()
+    host, port = node.or_addresses[-1]
+    return OrTarget(host, port, bytes.fromhex(node.fingerprint()), ed25519, stored[-32:])
 
 
 @contextlib.contextmanager
