@@ -2,8 +2,9 @@
 
 In each bucket of N received cells one secret index is drawn, when the bucket begins, and all 509 bytes of that cell are
 compared with the sent payload XOR the keystreams of its passage: many samples at once, for one at a time costs a tenth
-of all the CPU that echoing does. `verify` has to be called before anything that came is counted. Cells behind the last checked one count only once
-`finish` has checked the last received cell, which the relay cannot have told apart from any other.
+of all the CPU that echoing does. `verify` has to be called before anything that came is counted. Cells behind the last
+checked one count only once `finish` has checked the last received cell, which the relay cannot have told apart from any
+other.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,0 +1,80 @@
+"""What a relay can do to a worker's share at moments that no socket test hits: nothing that raises."""
+
+import ssl
+
+import pytest
+
+from flashflow.model.errors import NetworkError
+from flashflow.torclient.core.messages import Begin, CircuitEnded, OpenCircuits, ShareEnded
+from flashflow.torclient.core.passage import Layer
+from flashflow.torclient.core.sampling import EchoError
+from flashflow.torclient.workers.circuit import ClosedCircuitError
+from flashflow.torclient.workers.link import OpenCircuit
+from flashflow.torclient.workers.share import Share
+from flashflow.torctl.reasons import Reason
+
+
+class BrokenLink:
+    """Its circuit is built just when the connection breaks."""
+
+    def advance(self):
+        return OpenCircuit((Layer(bytes(16)),), 0x80000001, 0.01, b"")
+
+    def send_cell(self, command, payload):
+        raise NetworkError("send: Connection reset by peer")
+
+    def close(self):
+        pass
+
+
+class CheatedCircuit:
+    """Its connection breaks as cells are sent; what came on it was wrong."""
+
+    sent_cells = received_cells = outstanding_cells = 0
+    round_trip_s = 0.01
+    link = check = None
+
+    def __init__(self):
+        self.link = self.check = self.stream = self
+        self.blocked = False
+
+    def take_round_trips(self, now_s):
+        return None, None
+
+    def send(self, cells, now_s):
+        raise ClosedCircuitError(Reason.RELAY_CLOSED, "send: Broken pipe")
+
+    def verify(self):
+        pass
+
+    def finish(self):
+        raise EchoError(Reason.ECHO_WRONG, "echo cell 3")
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def share():
+    said = []
+    order = OpenCircuits(1, 7, (), "::1", 9001, "A" * 40, "ab", "cd", "0f" * 16, 125)
+    made = Share(order, ssl.create_default_context(), memoryview(bytearray(9)), said.append)
+    made.said = said
+    return made
+
+
+def test_connection_that_breaks_when_its_circuit_is_built(share):
+    share._opening[1] = BrokenLink()
+    share.ready(1, 0.0)
+    assert share.said == [CircuitEnded(1, 1, Reason.RELAY_CLOSED, "send: Connection reset by peer")]
+
+
+def test_connection_that_breaks_and_shows_a_cheat_while_others_wait_to_send(share):
+    share._circuits = {number: CheatedCircuit() for number in range(1, 5)}
+    share.begin(Begin(1, (1, 2, 3, 4), 0.0, 0.0, 3, None))
+    share._traffic.window.plan = lambda now_s, received, circuits: type(
+        "Plan", (), {"n_circs": 4, "window_cells": 64}
+    )
+    share.pump(0.0)
+    assert share.said == [ShareEnded(1, Reason.ECHO_WRONG, "echo cell 3")]
+    assert share.over
