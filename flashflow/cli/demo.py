@@ -13,7 +13,7 @@ from rich.console import Console
 
 from flashflow.cli.app import new_app
 from flashflow.ctrl.tables import printable
-from flashflow.demo.plan import make_plan
+from flashflow.demo.plan import DEFAULT_DURATION_S, make_plan
 from flashflow.demo.run import run_demo
 from flashflow.demo.tor import run_tor_demo
 from flashflow.demo.tor_install import ensure_tor
@@ -28,7 +28,10 @@ def demo(
     rates: Annotated[
         str | None, typer.Option(metavar="LIST", help="Their limits, Mbit/s (default 8,40,120,400).")
     ] = None,
-    duration: Annotated[int, typer.Option(metavar="S", help="Seconds that a measurement counts.")] = 10,
+    duration: Annotated[
+        int | None,
+        typer.Option(metavar="S", help="Seconds that a measurement counts (default 10, with --tor 15)."),
+    ] = None,
     background: Annotated[
         float, typer.Option(metavar="PERCENT", help="Other traffic, percent of a relay's limit.")
     ] = 0.0,
@@ -54,7 +57,9 @@ def demo(
         ensure_tor(console)
         run = partial(run_tor_demo, tor_plan, out, console)
     else:
-        plan = make_plan(relays, rates, duration, background, host)
+        plan = make_plan(
+            relays, rates, DEFAULT_DURATION_S if duration is None else duration, background, host
+        )
         run = partial(run_demo, plan, out, console, shlex.split(relay_command) if relay_command else None)
     signal.signal(signal.SIGTERM, _terminated)
     outcome = run()

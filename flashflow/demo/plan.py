@@ -7,6 +7,8 @@ from flashflow.model.errors import UsageError
 
 DEFAULT_RATES_MBPS = (8.0, 40.0, 120.0, 400.0)
 """Relay limits of a demo that names none."""
+DEFAULT_DURATION_S = 10
+"""Seconds that a measurement counts in a demo that names none."""
 MEASURERS = ("measurer1", "measurer2")
 """Names of the demo's measurers."""
 TEAM_FACTOR = 2.95

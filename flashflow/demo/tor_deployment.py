@@ -48,7 +48,10 @@ class TorDeployment(Team):
         super().__init__(folder)
         self.plan = plan
         self.relays: list[TorRelay] = []
-        specs = [TorRelaySpec(f"relay{n}", rate) for n, rate in enumerate(plan.rates_mbps, start=1)]
+        specs = [
+            TorRelaySpec(f"relay{n}", rate, torrc_lines=plan.relay_lines)
+            for n, rate in enumerate(plan.rates_mbps, start=1)
+        ]
         self.network = TorNetwork(
             folder / "net",
             specs,

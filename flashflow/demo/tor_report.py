@@ -11,8 +11,8 @@ from flashflow.model.ids import Fingerprint
 from flashflow.testnet.tornet_bw import BwMedian
 from flashflow.testnet.tornet_documents import ConsensusEntry
 
-TOR_MACHINE_LIMITED_SHARE = 0.75
-"""tor's token buckets let through 0.80 to 0.95 of RelayBandwidthRate; below this share the machine was the limit."""
+TOR_MACHINE_LIMITED_SHARE = 0.6
+"""tor's token buckets let through 0.70 to 0.95 of RelayBandwidthRate; below this share the machine was the limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class TorRow(Compared):
     configured_mbps: float | None
     """Its RelayBandwidthRate, Mbit/s of TLS bytes; None for no limit."""
     machine_limited: bool
-    """It has no limit, or its own count is below 75 % of that."""
+    """It has no limit, or its own count is below 60 % of that."""
     relay_counted_raw_mbps: float
     """The same median as tor counts it: TLS bytes."""
     v3bw_weight: int

@@ -14,6 +14,11 @@ def test_without_options_four_relays_the_last_without_limit() -> None:
     assert plan().rates_mbps == (8, 40, 120, None)
 
 
+def test_a_duration_of_its_own() -> None:
+    assert make_tor_plan(None, None, None, 0, "127.0.0.1").duration_s == 15
+    assert plan().duration_s == 10
+
+
 def test_a_number_of_relays_takes_the_default_rates_in_turn() -> None:
     assert plan(6).rates_mbps == (8, 40, 120, None, 8, 40)
 

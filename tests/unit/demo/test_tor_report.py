@@ -105,7 +105,7 @@ def test_defences_that_acted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("counted", "configured", "limited"), [(30.1, 40, False), (29.9, 40, True), (500, None, True)]
+    ("counted", "configured", "limited"), [(24.1, 40, False), (23.9, 40, True), (500, None, True)]
 )
 def test_what_the_machine_limits(counted: float, configured: float | None, limited: bool) -> None:
     assert row(counted, counted, configured).machine_limited is limited
