@@ -17,6 +17,7 @@ from flashflow.demo.tor_report import (
     is_carried,
     make_tor_row,
     tor_complaints,
+    tor_notes,
     tor_table,
     v3bw_weights,
 )
@@ -59,7 +60,9 @@ def _measure_all(deployment: TorDeployment, console: Console) -> Finding:
         entries = _consensus(deployment.network, v3bw)
     rows = _rows(deployment, results, v3bw, entries)
     found = [line for row in rows for line in tor_complaints(row)]
-    return Finding(rows, v3bw, tor_table(rows), [], [*found, *_not_served(deployment.network, v3bw)])
+    return Finding(
+        rows, v3bw, tor_table(rows), tor_notes(rows), [*found, *_not_served(deployment.network, v3bw)]
+    )
 
 
 def _measure(

@@ -10,6 +10,10 @@ tor counts the bytes of its sockets, TLS and all; a result of ours is cell bytes
 
 That is the least that there can be to take off: a record of one cell costs 4.3 %, one of ten cells 0.43 %, and what
 else a relay reads (consensuses, padding, its own circuits) is still in.
+
+tor's seconds begin when they like. Where what it reads changes much from one to the next, say on a busy machine, their
+median need not be that of a measurement's seconds, however right both are. So the counter that the events are made of
+(GETINFO traffic/read) is read ten times a second as well, into FILE.counts, which `flashflow.testnet.counts` reads.
 """
 
 import json
@@ -30,6 +34,7 @@ from flashflow.model.errors import LocalError
 from flashflow.model.units import to_mbps
 from flashflow.shell.parent import follow_parent
 from flashflow.shell.torcontrol import ControlPlace, close_controller, open_controller, parse_place
+from flashflow.testnet.counts import median_read_mbps
 
 RECORD_BYTES: Final = 16_384
 RECORD_OVERHEAD_BYTES: Final = 22
@@ -38,6 +43,8 @@ CELL_SHARE: Final = RECORD_BYTES / (RECORD_BYTES + RECORD_OVERHEAD_BYTES)
 SLACK_S: Final = 0.05
 """An event may reach us so much late without being of another second."""
 CONNECT_S: Final = 10.0
+COUNTER_S: Final = 0.1
+"""Wait between two readings of the counter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +71,21 @@ class BwMedian:
     """As cell bytes: times CELL_SHARE."""
     seconds: int
     """How many whole seconds of tor's lay within the measurement."""
+    spread: float
+    """Of these seconds, the greatest less the least, over the median."""
+    counter_mbps: float
+    """Median over the measurement's own seconds of what tor's counter grew by, as cell bytes."""
 
 
 def recorder_command(records: Mapping[Path, ControlPlace]) -> list[str]:
     """The command line of a recorder: file -> control port."""
     pairs = [word for path, place in records.items() for word in (str(place), str(path))]
     return [sys.executable, "-m", "flashflow.testnet.tornet_bw", *pairs]
+
+
+def counts_path(path: Path) -> Path:
+    """Where the counter's readings are, beside the BW events in `path`."""
+    return path.with_name(f"{path.name}.counts")
 
 
 def read_bw(path: Path) -> list[BwSecond]:
@@ -92,8 +108,14 @@ def median_bw_read_mbps(path: Path, active_utc_s: float, duration_s: int) -> BwM
         raise LocalError(
             f"{path}: {len(read)} BW events from {active_utc_s:.1f} (Unix time) on, {duration_s} s expected"
         )
-    raw = to_mbps(median(read))
-    return BwMedian(raw, raw * CELL_SHARE, len(read))
+    raw = median(read)
+    return BwMedian(
+        raw_mbps=to_mbps(raw),
+        cell_mbps=to_mbps(raw) * CELL_SHARE,
+        seconds=len(read),
+        spread=(max(read) - min(read)) / raw if raw else 0.0,
+        counter_mbps=median_read_mbps(counts_path(path), active_utc_s, duration_s) * CELL_SHARE,
+    )
 
 
 def _parse(path: Path, number: int, line: str) -> BwSecond:
@@ -121,26 +143,54 @@ def _writer(path: Path) -> Callable[[Any], None]:
     return write
 
 
-def _record(place: str, path: str) -> stem.control.Controller:
-    Path(path).write_bytes(b"")
-    controller = open_controller(parse_place(place), wait_s=CONNECT_S)
-    controller.add_event_listener(_writer(Path(path)), stem.control.EventType.BW)
-    return controller
+class _Follower:
+    """Records one tor."""
+
+    def __init__(self, place: str, path: Path) -> None:
+        """Raises LocalError."""
+        path.write_bytes(b"")
+        self._counts = counts_path(path)
+        self._controller = open_controller(parse_place(place), wait_s=CONNECT_S)
+        self._controller.add_event_listener(_writer(path), stem.control.EventType.BW)
+
+    def read_counter(self) -> None:
+        """Add a reading, unless this tor has ended."""
+        before_s = time.time()
+        try:
+            total = self._controller.get_info(["traffic/read", "traffic/written"])
+        except stem.ControllerError:
+            return
+        line = {
+            "utc_s": round((before_s + time.time()) / 2, 6),
+            "read_bytes": int(total["traffic/read"]),
+            "written_bytes": int(total["traffic/written"]),
+        }
+        with self._counts.open("a", encoding="utf-8") as out:
+            out.write(json.dumps(line) + "\n")
+
+    def close(self) -> None:
+        """Stop following."""
+        close_controller(self._controller)
 
 
 def main(words: list[str]) -> int:
     """Record until SIGTERM."""
     follow_parent()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    ends = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     with ExitStack() as stack:
+        followers = []
         try:
             for place, path in zip(words[::2], words[1::2], strict=True):
-                stack.callback(close_controller, _record(place, path))
+                followers.append(_Follower(place, Path(path)))
+                stack.callback(followers[-1].close)
         except LocalError as error:
             print(f"error: {error.reason}", file=sys.stderr)
             return error.exit_status
         print("ready", flush=True)
-        signal.sigwait({signal.SIGTERM, signal.SIGINT})
+        while signal.sigtimedwait(ends, COUNTER_S) is None:
+            for follower in followers:
+                follower.read_counter()
     return 0
 
 

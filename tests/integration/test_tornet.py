@@ -125,6 +125,7 @@ def test_bw_events_are_what_was_sent(networks: dict[str, TorNetwork], host: str,
     found = median_bw_read_mbps(tmp_path / "fast", begin_utc_s, 6)
     assert found.cell_mbps == pytest.approx(80, rel=0.01)
     assert 0 < found.raw_mbps - found.cell_mbps < 0.002 * found.raw_mbps
+    assert found.counter_mbps == pytest.approx(80, rel=0.01)
     idle = read_bw(tmp_path / "slow")
     assert len(idle) >= 6
     assert all(0.5 < after.utc_s - before.utc_s < 1.5 for before, after in pairwise(idle))

@@ -12,6 +12,7 @@ from flashflow.demo.tor_report import (
     is_carried,
     make_tor_row,
     tor_complaints,
+    tor_notes,
     tor_table,
     v3bw_weights,
 )
@@ -40,11 +41,15 @@ def result(measured_mbps: float) -> dict[str, Any]:
     }
 
 
-def row(measured: float = 39, counted: float = 39, configured: float | None = 40) -> TorRow:
+def count(cells: float, spread: float = 0.1, counter: float | None = None) -> BwMedian:
+    return BwMedian(cells * 1.001, cells, 9, spread, cells if counter is None else counter)
+
+
+def row(measured: float = 39, counted: float | BwMedian = 39, configured: float | None = 40) -> TorRow:
     return make_tor_row(
         result(measured),
         configured,
-        BwMedian(counted * 1.001, counted, 9),
+        counted if isinstance(counted, BwMedian) else count(counted),
         v3bw_weight=4875,
         entry=ConsensusEntry("relay1", running=True, weight_kb=4875, unmeasured=False),
         defences_acted=0,
@@ -63,6 +68,9 @@ def test_a_row_has_the_keys_of_demo_json() -> None:
             "allocated_mbps": 2000.0,
             "relay_counted_mbps": 39,
             "relay_counted_raw_mbps": 39.039,
+            "relay_counted_spread": 0.1,
+            "relay_counter_mbps": 39,
+            "counter_error_pct": 0.0,
             "measured_mbps": 39.0,
             "background_mbps": 0.0,
             "error_pct": 0.0,
@@ -86,6 +94,22 @@ def test_far_from_tor_s_own_count(measured: float, off: str) -> None:
     assert f"is {off} % off tor's own count, 100.0 (at most 3 % allowed)" in line
 
 
+def test_where_tor_s_seconds_differ_its_counter_is_the_yardstick() -> None:
+    right = row(100, count(110, spread=0.8, counter=101), None)
+    assert tor_complaints(right) == []
+    (note,) = tor_notes([right])
+    assert "changes by 80% within the measurement" in note
+    assert note.endswith("it read 101.0: -0.99 %")
+    wrong = row(100, count(100, spread=0.8, counter=110), None)
+    assert "is -9.1 % off tor's own count, 110.0" in tor_complaints(wrong)[0]
+
+
+def test_where_they_are_steady_bw_events_are_the_yardstick() -> None:
+    steady = row(100, count(110, spread=0.2, counter=100), None)
+    assert "is -9.1 % off tor's own count, 110.0" in tor_complaints(steady)[0]
+    assert tor_notes([steady]) == []
+
+
 def test_a_consensus_with_another_weight() -> None:
     (line,) = tor_complaints(replace(row(), consensus_weight=20))
     assert line == "relay1: the consensus has Bandwidth=20, the v3bw file bw=4875"
@@ -94,8 +118,7 @@ def test_a_consensus_with_another_weight() -> None:
 
 
 def test_a_relay_that_the_consensus_lacks() -> None:
-    counted = BwMedian(39, 39, 9)
-    made = make_tor_row(result(39), 40, counted, v3bw_weight=4875, entry=None, defences_acted=0)
+    made = make_tor_row(result(39), 40, count(39), v3bw_weight=4875, entry=None, defences_acted=0)
     assert (made.consensus_weight, made.consensus_unmeasured) == (0, True)
     assert len(tor_complaints(made)) == 1
 

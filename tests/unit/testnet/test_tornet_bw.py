@@ -5,10 +5,18 @@ from statistics import median
 import pytest
 
 from flashflow.model.errors import LocalError
-from flashflow.testnet.tornet_bw import CELL_SHARE, BwSecond, median_bw_read_mbps, read_bw, recorder_command
+from flashflow.testnet.tornet_bw import (
+    CELL_SHARE,
+    BwSecond,
+    counts_path,
+    median_bw_read_mbps,
+    read_bw,
+    recorder_command,
+)
 
 START_S = 1_800_000_000.0
 MBPS = 125_000
+COUNTER_BYTES = 7 * MBPS
 
 
 def record(path: Path, *read_mbps: float, offset_s: float = 0.4) -> Path:
@@ -23,6 +31,11 @@ def record(path: Path, *read_mbps: float, offset_s: float = 0.4) -> Path:
         for n, mbps in enumerate(read_mbps)
     ]
     path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    readings = [
+        {"utc_s": START_S - 1 + n / 10, "read_bytes": COUNTER_BYTES * n // 10, "written_bytes": 0}
+        for n in range(90)
+    ]
+    counts_path(path).write_text("".join(f"{json.dumps(line)}\n" for line in readings))
     return path
 
 
@@ -33,6 +46,12 @@ def test_only_seconds_that_lie_within_the_measurement_count(tmp_path: Path) -> N
     assert (found.raw_mbps, found.seconds) == (9, 3)
     assert found.cell_mbps == pytest.approx(9 * 16_384 / 16_406)
     assert found.cell_mbps == 9 * CELL_SHARE
+    assert found.spread == pytest.approx(2 / 9)
+
+
+def test_the_counter_is_read_at_the_measurement_s_own_seconds(tmp_path: Path) -> None:
+    found = median_bw_read_mbps(record(tmp_path / "bw", 8, 8, 8, 8, 8), START_S, 4)
+    assert found.counter_mbps == pytest.approx(7 * CELL_SHARE)
 
 
 @pytest.mark.parametrize(
