@@ -14,7 +14,7 @@ from flashflow.testnet.tornet_documents import ConsensusEntry
 TOR_MACHINE_LIMITED_SHARE = 0.6
 """tor's token buckets let through 0.70 to 0.95 of RelayBandwidthRate; below this share the machine was the limit."""
 
-MAX_SPREAD = 0.25
+MAX_SPREAD = 0.15
 """Where BW events differ by more, their median is no yardstick for seconds that begin at other moments."""
 
 
@@ -94,9 +94,8 @@ def is_unsteady(row: TorRow) -> bool:
 def tor_notes(rows: Sequence[TorRow]) -> list[str]:
     """What is to be said about relays beside the table, a line each."""
     return [
-        f"{row.nickname}: what it reads changes by {row.relay_counted_spread:.0%} within the measurement (this machine is"
-        f" busy); by its counter at the measurement's own seconds it read {row.relay_counter_mbps:.1f}:"
-        f" {row.counter_error_pct:+.2f} %"
+        f"{row.nickname}: tor's own seconds differ by {row.relay_counted_spread:.0%}, so the measurement's count instead:"
+        f" by tor's counter it read {row.relay_counter_mbps:.1f} in them, {row.counter_error_pct:+.2f} %"
         for row in rows
         if is_unsteady(row)
     ]
