@@ -16,7 +16,6 @@ from coordinator.outputs.store_thread import StoreThread, stored_progress
 from coordinator.outputs.tor_client import TorClient
 from flashflow import __version__
 from flashflow.config.coord import CoordConfig
-from flashflow.model.errors import UsageError
 from flashflow.shell.files import lock_datadir, make_private_dir
 from flashflow.shell.loop import Loop, read_clocks
 from flashflow.shell.parent import own_command
@@ -159,11 +158,7 @@ def tor_command(config: CoordConfig) -> list[str]:
 
 
 def prepare(config: CoordConfig) -> tuple[object, Store]:
-    """Directories, the lock of the data directory, which the caller keeps, the store. Raises LocalError, UsageError."""
-    if config.tor_bin:
-        raise UsageError(
-            f"[tor] tor_bin: expected nothing, got {config.tor_bin!r} (only FlashFlow's own Tor client can measure)"
-        )
+    """Directories, the lock of the data directory, which the caller keeps, the store. Raises LocalError."""
     for path in (config.datadir, config.keydir, config.resultsdir, config.tor_datadir):
         make_private_dir(path)
     if config.starts_directory_tor:

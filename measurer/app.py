@@ -5,7 +5,6 @@ import logging
 from collections.abc import Callable
 
 from flashflow.config.measurer import MeasurerConfig
-from flashflow.model.errors import UsageError
 from flashflow.shell.files import lock_datadir, make_private_dir
 from flashflow.shell.loop import Loop
 from flashflow.shell.parent import own_command
@@ -111,11 +110,7 @@ def tor_command(config: MeasurerConfig) -> list[str]:
 
 
 def prepare(config: MeasurerConfig) -> object:
-    """Directories, and the lock of the data directory, which the caller keeps. Raises LocalError, UsageError."""
-    if config.tor_bin:
-        raise UsageError(
-            f"[tor] tor_bin: expected nothing, got {config.tor_bin!r} (only FlashFlow's own Tor client can measure)"
-        )
+    """Directories, and the lock of the data directory, which the caller keeps. Raises LocalError."""
     for path in (config.datadir, config.keydir, config.tor_datadir):
         make_private_dir(path)
     return lock_datadir(config.datadir, "measurer")

@@ -1,6 +1,7 @@
 """Starts what fits: one pass over the queue, giving each measurement its measurers, rates and circuits."""
 
 from base64 import b64encode
+from heapq import nlargest
 from ipaddress import ip_address
 from math import ceil
 
@@ -11,6 +12,7 @@ from coordinator.core.measurement import Measurement, Share
 from coordinator.core.state import Measurer, Request, State
 from flashflow.model.circuits import echo_circuits, loop_circuits
 from flashflow.model.clock import Now
+from flashflow.model.ids import Fingerprint
 from flashflow.model.relay import RelayInfo
 from flashflow.torctl import commands
 from flashflow.wire import messages as wire
@@ -18,33 +20,40 @@ from flashflow.wire import messages as wire
 ASSUMED_ROUND_TRIP_S = 0.1
 """For the number of circuits only; windows follow the round trip that is seen."""
 LAUNCH_TIMEOUT_S = 5.0
+MAX_MEASURERS = commands.MAX_MEASURERS
 
 
 def start_what_fits(state: State, now: Now) -> list[Effect]:
-    """Start waiting measurements in order, until one has to wait for capacity."""
+    """Start waiting measurements in order, until one has to wait for capacity.
+
+    One that waits for the Tor client, or for another measurement of its relay to end, holds up nobody else.
+    """
     effects: list[Effect] = []
-    while state.queue and not state.draining:
-        request = state.queue[0]
-        if request.mode == "echo" and not state.tor_up:
-            break
-        if any(meas.relay.fingerprint == request.fingerprint for meas in state.measurements.values()):
-            break
+    for request in [] if state.draining else list(state.queue):
+        if (request.mode == "echo" and not state.tor_up) or _is_measured(state, request.fingerprint):
+            continue
         rates = allocate(state, request)
         if not rates:
             break
-        state.queue.pop(0)
+        state.queue.remove(request)
         effects += _start(state, request, rates, now)
     return effects
+
+
+def _is_measured(state: State, fingerprint: Fingerprint) -> bool:
+    return any(meas.relay.fingerprint == fingerprint for meas in state.measurements.values())
 
 
 def allocate(state: State, request: Request) -> dict[str, int]:
     """Measurer -> cell bytes/s for this relay out of what is free; empty if it has to wait.
 
-    f x estimate, or the whole team without an estimate; never more than the filter's rate limit for the relay.
+    f x estimate, or the whole team without an estimate; never more than the filter's rate limit for the relay. A relay
+    is told of ten measurers at most (proposal 316, num_measurers), so of a larger team those with most room take part.
     """
     team = state.connected_team()
-    capacity = sum(measurer.capacity_bytes for measurer in team)
-    free = {measurer.name: state.free_bytes(measurer.name) for measurer in team}
+    capacity = sum(nlargest(MAX_MEASURERS, (measurer.capacity_bytes for measurer in team)))
+    rooms = [(state.free_bytes(measurer.name), measurer.name) for measurer in team]
+    free = {name: room for room, name in sorted(nlargest(MAX_MEASURERS, rooms), key=lambda pair: pair[1])}
     wanted = min(capacity, _wanted_bytes(state, request, capacity))
     total_free = sum(free.values())
     if wanted <= 0 or total_free < wanted:
@@ -55,7 +64,7 @@ def allocate(state: State, request: Request) -> dict[str, int]:
 
 def _wanted_bytes(state: State, request: Request, capacity: int) -> int:
     known = state.results.get(request.fingerprint)
-    usable = known is not None and known.accepted
+    usable = known is not None and known.accepted and known.mode == request.mode
     wanted = ceil(known.result_bytes * state.params.allocation_factor) if known and usable else capacity
     rule = state.rules.get(request.fingerprint)
     limit = rule.rate_limit_bytes if rule else None
@@ -121,7 +130,10 @@ def announced_host(measurer_host: str, relay_host: str) -> str:
     The address of the session says nothing of where the relay will see the measurer if only one of them is on this
     host, or if they are of different families.
     """
-    measurer, relay = ip_address(measurer_host), ip_address(relay_host)
+    try:
+        measurer, relay = ip_address(measurer_host), ip_address(relay_host)
+    except ValueError:  # a session without an address, a consensus with a name
+        return "0.0.0.0"
     if measurer.version == relay.version and measurer.is_loopback == relay.is_loopback:
         return measurer_host
     return "0.0.0.0" if measurer.version == 4 else "::"

@@ -122,8 +122,10 @@ def give_up_saving(state: State, meas: Measurement, now: Now) -> list[Effect]:
 
 
 def _learn(state: State, record: MeasurementRecord) -> None:
+    """What the next measurement goes by; a lower bound above an accepted result shows that the relay has grown."""
     known = state.results.get(record.fingerprint)
-    if record.accepted or known is None or not known.accepted:
+    grown = known is not None and (record.result_bytes or 0) > known.result_bytes
+    if record.accepted or known is None or not known.accepted or grown:
         state.results[record.fingerprint] = LatestResult(
             fingerprint=record.fingerprint,
             nickname=record.nickname,

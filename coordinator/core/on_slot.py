@@ -14,6 +14,9 @@ from flashflow.model.errors import ErrorKind
 from flashflow.model.ids import Fingerprint
 from flashflow.model.results import Failure
 
+FIRST_V3BW_S = 60.0
+"""A v3bw file is written so soon after the start, when the relays are known."""
+
 
 def on_started(state: State, event: Started, now: Now) -> list[Effect]:
     """The first event: take up what the store knows, load the relays."""
@@ -23,7 +26,7 @@ def on_started(state: State, event: Started, now: Now) -> list[Effect]:
     state.failures = dict(event.failures)
     state.next_slot_utc_s = _next_slot(state, now.utc_s)
     state.next_refresh_s = now.mono_s + state.params.directory_refresh_s
-    state.next_v3bw_s = now.mono_s + state.params.v3bw_interval_s
+    state.next_v3bw_s = now.mono_s + min(FIRST_V3BW_S, state.params.v3bw_interval_s)
     left = _take_up(state, event.progress, now) if event.progress else []
     return [*left, do.LoadRelays()]
 

@@ -47,7 +47,7 @@ class Request:
 
 @dataclass(slots=True)
 class Period:
-    """The schedule of part A: each relay of the filter once a period, in slots."""
+    """Each relay of the filter is measured once a period, in slots."""
 
     start_utc_s: float
     """Its start, Unix time; 0 before the first slot of a new deployment."""

@@ -17,8 +17,6 @@ from flashflow.store.latest import LatestResult
 SPEC_VERSION = "1.9.0"
 """Of the format."""
 TERMINATOR = "====="
-MAX_LINE_CHARS = 510
-"""Tor before 0.3.5.1-alpha reads no longer line; all of ours are shorter."""
 _NICKNAME = re.compile(r"[A-Za-z0-9]{1,19}")
 _NOT_IN_VALUE = re.compile(r"[^!-~]")
 

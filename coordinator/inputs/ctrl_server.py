@@ -7,6 +7,7 @@ one line and closed; nobody else notices.
 import asyncio
 import hmac
 import json
+import logging
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ from coordinator.core.events import CtrlClosed, CtrlSaid
 from flashflow.model.errors import LocalError
 from flashflow.model.ids import Address
 from flashflow.shell.files import write_private
+
+log = logging.getLogger(__name__)
 
 MAX_LINE_BYTES = 4096
 MAX_CONNECTIONS = 64
@@ -119,6 +122,8 @@ class _Connection(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     def _refuse(self, reason: str) -> None:
+        peer = self._transport.get_extra_info("peername") if self._transport else None
+        log.warning("refused a controller at %s: %s", peer[0] if peer else "?", reason)
         self.write("ERR", {"error": reason})
         self._buffer = b""
         self.close()

@@ -15,6 +15,7 @@ from coordinator.core import events as ev
 from coordinator.core.v3bw import build_v3bw
 from coordinator.outputs.v3bw_file import publish
 from flashflow.model.errors import LocalError
+from flashflow.model.ids import Mode
 from flashflow.model.results import MeasurementRecord
 from flashflow.store.store import Store
 
@@ -114,8 +115,8 @@ class StoreThread:
         now = time.time()
         try:
             since = now - self._max_age_s
-            latest = self._store.latest_results(since)
-            results = [found for found in latest if found.mode == "echo" or self._publish_loop_results]
+            modes: tuple[Mode, ...] = ("echo", "loop") if self._publish_loop_results else ("echo",)
+            results = self._store.latest_results(since, modes)
             text = build_v3bw(
                 results,
                 effect.relays,

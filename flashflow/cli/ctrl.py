@@ -71,7 +71,7 @@ def measurers(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 @app.command()
 def relays(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """The relays of the consensus, with their newest results."""
+    """The relays that the filter allows, with their newest results."""
     _ask(ctx, "relays", as_json=as_json)
 
 

@@ -195,6 +195,9 @@ def load_coord(path: Path) -> CoordConfig:
     if config.starts_directory_tor:
         _check_tor_datadir(path, "directory.tor_datadir", config.directory_tor_datadir)
     _check_tor_datadir(path, "coord.tor_datadir", config.tor_datadir)
+    if config.tor_bin:
+        expected = "nothing (only FlashFlow's own Tor client can measure)"
+        raise value_error(path, "tor.tor_bin", expected, repr(config.tor_bin))
     return config
 
 

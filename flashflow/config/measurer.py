@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import PlainValidator
 
 from flashflow.config.coord import LogLevel
-from flashflow.config.ini import FilePath, Lines, Settings, SocketAddress, load_settings, setting
+from flashflow.config.ini import FilePath, Lines, Settings, SocketAddress, load_settings, setting, value_error
 from flashflow.config.networks import AllowedNetworks, parse_networks
 from flashflow.model.units import from_mbps
 
@@ -118,4 +118,8 @@ class MeasurerConfig(Settings):
 
 def load_measurer(path: Path) -> MeasurerConfig:
     """The settings in the file at `path`. Raises UsageError with file, section, key and what was expected."""
-    return load_settings(path, MeasurerConfig, DEFAULTS)
+    config = load_settings(path, MeasurerConfig, DEFAULTS)
+    if config.tor_bin:
+        expected = "nothing (only FlashFlow's own Tor client can measure)"
+        raise value_error(path, "tor.tor_bin", expected, repr(config.tor_bin))
+    return config

@@ -20,8 +20,8 @@ from flashflow.model.ids import Address
 
 ANSWER_S = 15.0
 """Longest time that a coordinator may take to answer a command."""
-EVENT_S = 120.0
-"""Longest silence between two events of a measurement: a phase's deadline and a good deal more."""
+EVENT_S = 720.0
+"""Longest silence between two events of a measurement that has begun: the longest one and a good deal more."""
 
 
 class CtrlClient:
@@ -56,10 +56,16 @@ class CtrlClient:
         return reply.body
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """What follows `measure … wait`, up to and with the event `done`. Raises NetworkError, PeerError."""
-        self._socket.settimeout(self._event_s)
+        """What follows `measure … wait`, up to and with the event `done`. Raises NetworkError, PeerError.
+
+        A measurement may wait for capacity for hours before its first event; the kernel's keep-alive tells a
+        coordinator that is gone.
+        """
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._socket.settimeout(None)
         while True:
             reply = self._read()
+            self._socket.settimeout(self._event_s)
             if reply.kind is not ReplyKind.EVENT:
                 raise PeerError(f"the coordinator at {self._address} sent {reply.kind} (expected EVENT)")
             yield reply.body

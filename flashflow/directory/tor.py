@@ -32,8 +32,6 @@ REST_FACTOR: Final = 4.0
 """After a reading that took t seconds comes a rest of so many t: a fifth of a CPU at most while descriptors stream."""
 RETRY_S: Final = 30.0
 """After a reading that failed, tor being up."""
-MAX_SOCKET_PATH_BYTES: Final = 107
-"""The longest path of a Unix socket."""
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,6 @@ from flashflow.model.units import CELL_BYTES
 
 QUEUE_DELAY_S = 0.1
 """Data kept outstanding beyond the round trip, seconds of rate (architecture: rules of counting)."""
-MAX_QUEUE_DELAY_S = 0.25
-"""Never more than this beyond the round trip, seconds of rate."""
 CIRCUIT_CELLS = 800
 """Most cells outstanding on a circuit: 0.8 of the live network's circ_max_cell_queue_size_out of 1000."""
 ECHO_SOCKETS_TEAM = 160

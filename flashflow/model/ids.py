@@ -42,11 +42,19 @@ def parse_address(text: str) -> Address:
     """`host:port` or `[v6]:port`. Raises UsageError."""
     host, colon, port = text.strip().rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not colon or not bare or not port.isascii() or not port.isdigit() or int(port) > 65535:
+    if not colon or not _is_host(bare) or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
         raise UsageError(f"not an address: {text[:80]!r} (expected host:port or [IPv6]:port)")
-    if ":" in bare and (bare == host or not _is_ipv6(bare)):
+    if (":" in bare) != (bare != host) or (bare != host and not _is_ipv6(bare)):
         raise UsageError(f"not an address: {text[:80]!r} (an IPv6 address goes in brackets)")
     return Address(bare, int(port))
+
+
+def _is_host(text: str) -> bool:
+    """Whether it can be an address or a host name at all, for the resolver raises what it likes."""
+    try:
+        return text.isprintable() and bool(text.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 def _is_ipv6(text: str) -> bool:

@@ -2,7 +2,7 @@
 
 import logging
 
-LIBRARIES = ("stem", "alembic")
+LIBRARIES = ("stem", "alembic", "filelock")
 """They do not follow our level, and stem could log tokens."""
 
 

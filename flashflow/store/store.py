@@ -13,7 +13,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import IntegrityError
 
 from flashflow.model.errors import LocalError
-from flashflow.model.ids import Fingerprint
+from flashflow.model.ids import Fingerprint, Mode
 from flashflow.model.reports import SecondReport
 from flashflow.model.results import MeasurementRecord
 from flashflow.store.latest import LatestResult
@@ -56,7 +56,9 @@ class Store:
             if not isinstance(error.__cause__, IntegrityError) or not self._has(record):
                 raise
 
-    def latest_results(self, since_utc_s: float) -> list[LatestResult]:
+    def latest_results(
+        self, since_utc_s: float, modes: Sequence[Mode] = ("echo", "loop")
+    ) -> list[LatestResult]:
         """For each relay with a success that ended at `since_utc_s` or later: the newest accepted, else the newest."""
         rank = (
             func.row_number()
@@ -71,7 +73,8 @@ class Store:
             .label("rank")
         )
         recent = measurement.c.ended_utc_s >= since_utc_s
-        ranked = select(measurement, rank).where(recent, measurement.c.result_bytes.is_not(None)).subquery()
+        wanted = (recent, measurement.c.mode.in_(modes), measurement.c.result_bytes.is_not(None))
+        ranked = select(measurement, rank).where(*wanted).subquery()
         query = select(ranked).where(ranked.c.rank == 1).order_by(ranked.c.fingerprint)
         with self._begin() as connection:
             return [latest_result(row) for row in connection.execute(query).mappings()]

@@ -391,3 +391,39 @@ def test_the_relay_is_told_of_an_address_only_where_it_will_see_it(
     measurer: str, target: str, announced: str
 ) -> None:
     assert announced_host(measurer, target) == announced
+
+
+def test_a_relay_that_has_grown_is_found_out(world: World) -> None:
+    """Its estimate of 2,000,000 allows 2,100,000 at most; a lower bound above the estimate ends that."""
+    world.to_phase("active")
+    world.play_seconds(1, 7, recv=1_000_000)
+    world.store()
+    world.to_phase("active")
+    world.play_seconds(1, 7, recv=2_900_000)
+    assert world.store()["accepted"] is False
+    world.to_phase("active")
+    assert world.meas.allocated_bytes == 125_000_000
+    world.play_seconds(1, 7, recv=10_000_000)
+    assert world.store()["accepted"] is True
+    assert world.core.state.results[relay(1).fingerprint].result_bytes == 20_000_000
+
+
+def test_of_a_large_team_the_ten_with_most_room_take_part(world: World) -> None:
+    for number in range(3, 15):
+        world.say(ev.MeasurerJoined(f"m{number:02}", 1_000_000 * number, "127.0.0.1"))
+    world.to_phase("launching")
+    assert sorted(world.meas.shares) == ["m07", "m08", "m09", "m1", "m10", "m11", "m12", "m13", "m14", "m2"]
+    assert world.meas.allocated_bytes == 125_000_000 + 1_000_000 * sum(range(7, 15))
+    assert world.of(do.SendTorCommand)[0].line.count("MEASURER=") == 10
+
+
+def test_what_waits_for_the_tor_client_or_for_its_relay_holds_up_nobody(world: World) -> None:
+    world.start(filter_text=f"allow {relay(2).fingerprint} mode=loop\nallow *\n")
+    world.ctrl("measure relay1")
+    world.say(ev.TorWasLost("gone"))
+    assert world.core.state.measurements
+    world.say(ev.TorCameUp())
+    again = world.ctrl("measure relay1")["meas_id"]  # relay1 is being saved, so this waits
+    world.ctrl("measure relay2")
+    assert [meas.relay.nickname for meas in world.core.state.measurements.values()] == ["relay1", "relay2"]
+    assert [request.meas_id for request in world.core.state.queue] == [again]

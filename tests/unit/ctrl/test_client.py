@@ -1,6 +1,7 @@
 """The client against a scripted coordinator."""
 
 import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -83,10 +84,25 @@ def test_half_a_line_is_a_closed_connection(script: Script) -> None:
 
 
 def test_an_answer_that_never_comes(script: Script) -> None:
-    server = script({"measure a wait": b"OK {}\n", "status": b""})
+    server = script({"measure a wait": b'OK {}\nEVENT {"event": "phase"}\n', "status": b""})
+    silent = pytest.raises(NetworkError, match=r"did not answer in 0\.2 s")
+    with CtrlClient(server.access, answer_s=0.2, event_s=0.1) as client, silent:
+        client.request("status")
     with CtrlClient(server.access, answer_s=0.2, event_s=0.1) as client:
         client.request("measure", "a", "wait")
+        events = client.events()
+        assert next(events) == {"event": "phase"}
         with pytest.raises(NetworkError, match=r"did not answer in 0\.1 s"):
+            next(events)
+
+
+def test_a_measurement_that_waits_for_capacity_is_waited_for(script: Script) -> None:
+    """No event for longer than answers and later events may take: then the connection closes, and that is told."""
+    server = script({"measure a wait": b"OK {}\n"})
+    with CtrlClient(server.access, answer_s=0.05, event_s=0.05) as client:
+        client.request("measure", "a", "wait")
+        threading.Timer(0.3, client._socket.sendall, (b"unscripted\n",)).start()  # the server closes on it
+        with pytest.raises(NetworkError, match=r"closed the connection|is gone"):
             next(client.events())
 
 
