@@ -14,6 +14,7 @@ import pytest
 
 from coordinator.outputs.v3bw_file import publish
 from flashflow.demo.child import Child, stop_all
+from flashflow.demo.tor_report import is_carried
 from flashflow.model.errors import LocalError
 from flashflow.model.units import BYTES_PER_MBIT
 from flashflow.orlink.cells import Cell, Command, encode_cell
@@ -86,10 +87,8 @@ def test_the_consensus_takes_its_weights_from_the_v3bw_file(
     rows = "".join(f"node_id=${fp} bw={weight}\n" for fp, weight in weights.items())
     text = f"{int(time.time())}\nversion=1.9.0\nsoftware=flashflow\n=====\n{rows}"
     publish(text, network.authorities[0].folder.parent / "v3bw", time.time())
-    network.wait_consensus(lambda found: all(fp in found and not found[fp].unmeasured for fp in weights), 40)
+    network.wait_consensus(lambda found: is_carried(weights, found), 80)
     for node in network.authorities:
-        entries = network.consensus(node)
-        assert {fp: entries[fp].weight_kb for fp in weights} == weights
         assert fetch(node.directory, BANDWIDTH_PATH) == text.encode()
         warned = [line for line in node.log_text()[logged[node] :].splitlines() if "[notice]" not in line]
         assert not [line for line in warned if "andwidth" in line or "easured" in line]
