@@ -4,7 +4,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 PIP := $(PY) -m pip --quiet --disable-pip-version-check install
 
-.PHONY: demo demo-tor test test-net test-faults check bench dist lock tools clean help
+.PHONY: demo demo-tor test test-net test-faults accuracy check bench dist lock tools clean help
 
 help:
 	@echo 'make demo         measure a small deployment on this machine, start to end (ARGS="--relays 2 ...")'
@@ -12,6 +12,7 @@ help:
 	@echo 'make test         tests without network namespaces and without killing processes'
 	@echo 'make test-net     tests against real tor and in network namespaces'
 	@echo 'make test-faults  tests that kill processes'
+	@echo 'make accuracy     figures beside stock tor'"'"'s own counts, on a machine with nothing else to do'
 	@echo 'make check        ruff, mypy, layering'
 	@echo 'make bench        benchmarks, with their limits'
 	@echo 'make dist         the wheel, in dist/'
@@ -24,13 +25,16 @@ demo-tor: .venv/run.stamp
 	@$(PY) -m flashflow.cli demo --tor $(ARGS)
 
 test: .venv/dev.stamp tools
-	@$(PY) -m pytest -q -n auto --dist loadgroup -m "not net and not faults" $(ARGS)
+	@$(PY) -m pytest -q -n auto --dist loadgroup -m "not net and not faults and not accuracy" $(ARGS)
 
 test-net: .venv/dev.stamp tools
-	@$(PY) -m pytest -q -m "net and not faults" $(ARGS)
+	@$(PY) -m pytest -q -m "net and not faults and not accuracy" $(ARGS)
 
 test-faults: .venv/dev.stamp tools
 	@$(PY) -m pytest -q -m faults $(ARGS)
+
+accuracy: .venv/dev.stamp tools
+	@$(PY) -m pytest -q -m accuracy $(ARGS)
 
 check: .venv/dev.stamp
 	$(PY) -m ruff check .

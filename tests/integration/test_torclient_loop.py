@@ -186,7 +186,7 @@ def fingerprint_of(target):
 
 
 @pytest.mark.net
-@pytest.mark.parametrize("rate_mbps", [8, 40, None])
+@pytest.mark.parametrize("rate_mbps", [8, 40, pytest.param(None, marks=pytest.mark.accuracy)])
 async def test_stock_tor_is_measured_as_it_counts_itself(tmp_path, rate_mbps):
     """Its limit, if any, is a fifth to a thirtieth of what is asked for: settled within the warm-up all the same."""
     need_tor()

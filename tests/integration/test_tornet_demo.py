@@ -18,6 +18,7 @@ from support.real_tor import need_tor
 pytestmark = [pytest.mark.net, pytest.mark.timeout(240)]
 
 
+@pytest.mark.accuracy
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_results_are_what_tor_counted_and_what_the_consensus_has(tmp_path: Path, host: str) -> None:
     need_tor()
