@@ -91,7 +91,8 @@ def test_the_consensus_takes_its_weights_from_the_v3bw_file(
     for node in network.authorities:
         assert fetch(node.directory, BANDWIDTH_PATH) == text.encode()
         warned = [line for line in node.log_text()[logged[node] :].splitlines() if "[notice]" not in line]
-        assert not [line for line in warned if "andwidth" in line or "easured" in line]
+        # not of weights: "Too much Middle bandwidth on the network" is what tor says of any network as small
+        assert not [line for line in warned if "easured" in line or ("andwidth" in line and "ile" in line)]
 
 
 def pump(node: TorNode, host: str, mbps: float, seconds: float) -> None:
