@@ -11,9 +11,9 @@ CIRCUIT_CELLS = 800
 """Most cells outstanding on a circuit: 0.8 of the live network's circ_max_cell_queue_size_out of 1000."""
 ECHO_SOCKETS_TEAM = 160
 """Most sockets that a whole team opens to one relay in echo mode (proposal 316, s = 160)."""
-LOOP_CIRCUITS_MEASURER = 20
+LOOP_CIRCUITS_MEASURER = 16
 """Most circuits, each its own connection, that one measurer builds to a relay in loop mode: they fit into the live
-network's bursts of 40 connections and 60 circuits (2024) with room for as many again."""
+network's bursts of 40 connections and 60 circuits (2024) for two measurers at one address, with some to spare."""
 MIN_WINDOW_CELLS = 8
 """Below this many outstanding cells a circuit only adds overhead: fewer circuits before smaller windows."""
 

@@ -18,6 +18,7 @@ from flashflow.shell.parent import child_environment, own_command
 from flashflow.shell.sessions import PeerGone, PeerJoined, PeerMessage
 from flashflow.wire import messages as wire
 from flashflow.wire.session import SessionLimits
+from measurer.outputs.far_end import IDENTITIES_FILE
 from support.keyring import Keyring
 from support.session_net import Net, running
 from support.wire_pair import TOKEN, order
@@ -112,6 +113,9 @@ async def test_it_joins_keeps_its_own_limits_and_ends_by_a_signal(
         assert (fast.meas_id, fast.code) == (2, "RATE_EXCEEDED")
         unreachable = await failure_to(net, order(3, relay_addr=nobody, rate_bytes=1000), 3)
         assert (unreachable.meas_id, unreachable.code) == (3, "LAUNCH_CIRCS")
+        identities = keys.root / "data" / IDENTITIES_FILE
+        while not identities.exists():  # noqa: ASYNC110 - made once, at the start, by another process
+            await asyncio.sleep(0.05)
         looped = await failure_to(net, order(4, relay_addr=nobody, rate_bytes=1000, mode="loop"), 4)
         assert (looped.meas_id, looped.code) == (4, "LAUNCH_CIRCS")
         assert "far end" not in looped.reason  # it was there: the relay was not
