@@ -33,6 +33,7 @@ from flashflow.shell.sessions import PeerJoined, PeerMessage, SessionServer
 from flashflow.store.latest import LatestResult
 from flashflow.store.store import Store
 from flashflow.torctl import events as tor
+from flashflow.torctl.client import SendTorCommand, TorCameUp, TorReplied
 from flashflow.wire import messages as wire
 
 MEASUREMENTS = 100
@@ -73,7 +74,7 @@ class Load:
     def outputs(self) -> dict[type, Any]:
         return {
             do.SendToMeasurer: lambda e: self.sessions.send(e.name, e.message),
-            do.SendTorCommand: self.play_tor,
+            SendTorCommand: self.play_tor,
             do.SendToCtrl: self.on_answer,
             do.SaveMeasurement: self.thread.save_measurement,
             do.SaveProgress: self.thread.save_progress,
@@ -99,7 +100,7 @@ class Load:
         known = tuple(fake_result(relay) for relay in relays)
         self.post(ev.Started(bytes(32), known, (), None))
         self.post(ev.RelaysLoaded(relays, RelayFilter.parse("allow *", "bench")))
-        self.post(ev.TorCameUp())
+        self.post(TorCameUp())
         self.cpu_s = time.process_time()
         asyncio.get_running_loop().call_later(PROBE_S, self.probe, time.monotonic() + PROBE_S)
         for relay in relays:
@@ -110,14 +111,14 @@ class Load:
         self.delays_s.append(now - due_s)
         asyncio.get_running_loop().call_later(PROBE_S, self.probe, now + PROBE_S)
 
-    def play_tor(self, effect: do.SendTorCommand) -> None:
+    def play_tor(self, effect: SendTorCommand) -> None:
         soon = asyncio.get_running_loop().call_soon
         words = effect.line.split()
         meas_id = int(words[1])
         launch = len(words) > 4
         soon(
             self.post,
-            ev.TorReplied(effect.effect_id, ok=True, text=f"LAUNCHED {meas_id}" if launch else "OK"),
+            TorReplied(effect.effect_id, ok=True, text=f"LAUNCHED {meas_id}" if launch else "OK"),
         )
         if launch:
             soon(self.post, tor.ParamsOk(meas_id, accepted=True))

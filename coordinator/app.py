@@ -13,7 +13,6 @@ from coordinator.core.params import Params
 from coordinator.inputs.ctrl_server import CtrlServer, make_cookie
 from coordinator.outputs.relays import relay_source
 from coordinator.outputs.store_thread import StoreThread, stored_progress
-from coordinator.outputs.tor_client import TorClient
 from flashflow import __version__
 from flashflow.config.coord import CoordConfig
 from flashflow.shell.files import lock_datadir, make_private_dir
@@ -22,7 +21,9 @@ from flashflow.shell.parent import own_command
 from flashflow.shell.sessions import PeerGone, PeerJoined, PeerMessage, PeerRefused, SessionServer
 from flashflow.shell.signals import StopSignals
 from flashflow.shell.tasks import TaskGroupOfNamed
+from flashflow.shell.toroutput import TorOutput
 from flashflow.store.store import Store
+from flashflow.torctl.client import SendTorCommand
 
 FAILURES_WITHIN_S = 7 * 86400
 """Failures this recent are counted per relay."""
@@ -67,7 +68,7 @@ class CoordinatorService:
             version=__version__,
             post=self._post,
         )
-        self._tor = TorClient(tor_command(config), config.tor_datadir / "control", self._tasks, self._post)
+        self._tor = TorOutput(tor_command(config), config.tor_datadir / "control", self._tasks, self._post)
         self._relays = relay_source(config, self._tasks, self._post)
         self._loop = Loop(self._core, self._outputs())
 
@@ -120,7 +121,7 @@ class CoordinatorService:
     def _outputs(self) -> dict[type, Callable[..., object]]:
         return {
             do.SendToMeasurer: lambda effect: self._sessions.send(effect.name, effect.message),
-            do.SendTorCommand: self._tor.send,
+            SendTorCommand: self._tor.send,
             do.SendToCtrl: self._ctrl.send,
             do.CloseCtrl: self._ctrl.close_conn,
             do.SaveMeasurement: self._thread.save_measurement,

@@ -11,13 +11,14 @@ from flashflow.shell.parent import own_command
 from flashflow.shell.sessionclient import SessionClient
 from flashflow.shell.signals import StopSignals
 from flashflow.shell.tasks import TaskGroupOfNamed
+from flashflow.shell.toroutput import TorOutput
+from flashflow.torctl.client import SendTorCommand
 from measurer.core import effects as do
 from measurer.core import events as ev
 from measurer.core.handle import MeasurerCore
 from measurer.core.state import Limits
 from measurer.inputs.session import translate
 from measurer.outputs.far_end import FarEnds
-from measurer.outputs.tor import TorClient
 
 FLUSH_S = 2.0
 """At the end the coordinator may take this long to take over what it was sent."""
@@ -44,7 +45,7 @@ class MeasurerService:
             capacity_bytes=config.max_rate_bytes,
             on_event=lambda event: self._post(translate(event)),
         )
-        self._tor = TorClient(tor_command(config), config.tor_datadir / "control", self._tasks, self._post)
+        self._tor = TorOutput(tor_command(config), config.tor_datadir / "control", self._tasks, self._post)
         self._far_ends = FarEnds(
             config.datadir, config.far_end_addr, config.far_end_identities, self._tasks, self._post
         )
@@ -72,7 +73,7 @@ class MeasurerService:
     def _outputs(self) -> dict[type, Callable[..., None]]:
         return {
             do.SendToCoordinator: lambda effect: self._client.send(effect.message),
-            do.SendTorCommand: self._tor.send,
+            SendTorCommand: self._tor.send,
             do.StartFarEnd: self._far_ends.start,
             do.StopFarEnd: self._far_ends.stop,
             do.Announce: lambda effect: self._announce(),

@@ -15,6 +15,7 @@ from flashflow.model.clock import Now
 from flashflow.model.ids import Fingerprint
 from flashflow.model.relay import RelayInfo
 from flashflow.torctl import commands
+from flashflow.torctl.client import SendTorCommand
 from flashflow.wire import messages as wire
 
 ASSUMED_ROUND_TRIP_S = 0.1
@@ -93,7 +94,7 @@ def _start(state: State, request: Request, rates: dict[str, int], now: Now) -> l
 def _launch(state: State, meas: Measurement) -> list[Effect]:
     effect_id = state.new_id()
     state.tor_commands[effect_id] = (meas.meas_id, "launch")
-    return [do.SendTorCommand(effect_id, _launch_line(state, meas, meas.relay), LAUNCH_TIMEOUT_S)]
+    return [SendTorCommand(effect_id, _launch_line(state, meas, meas.relay), LAUNCH_TIMEOUT_S)]
 
 
 def connect_all(state: State, meas: Measurement) -> list[Effect]:

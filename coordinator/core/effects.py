@@ -8,6 +8,7 @@ from coordinator.core.events import Progress
 from flashflow.model.ids import Fingerprint
 from flashflow.model.relay import RelayInfo
 from flashflow.model.results import MeasurementRecord
+from flashflow.torctl.client import SendTorCommand
 from flashflow.wire.messages import Message
 
 
@@ -19,18 +20,6 @@ class SendToMeasurer:
     """Its certificate's name."""
     message: Message
     """The message."""
-
-
-@dataclass(frozen=True, slots=True)
-class SendTorCommand:
-    """Send a line to the Tor client; TorReplied tells the outcome."""
-
-    effect_id: int
-    """Comes back in TorReplied."""
-    line: str
-    """The command."""
-    timeout_s: float
-    """After this without a reply it has failed."""
 
 
 @dataclass(frozen=True, slots=True)

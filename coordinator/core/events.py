@@ -123,31 +123,6 @@ class CtrlClosed:
 
 
 @dataclass(frozen=True, slots=True)
-class TorCameUp:
-    """The Tor client is ready for commands."""
-
-
-@dataclass(frozen=True, slots=True)
-class TorWasLost:
-    """The Tor client or its control connection ended."""
-
-    reason: str
-    """One line."""
-
-
-@dataclass(frozen=True, slots=True)
-class TorReplied:
-    """The outcome of a TorCommand."""
-
-    effect_id: int
-    """The command's id."""
-    ok: bool
-    """A 250 reply."""
-    text: str
-    """The reply, or why there was none."""
-
-
-@dataclass(frozen=True, slots=True)
 class MeasurementStored:
     """A record is on disk, with fsync."""
 

@@ -16,6 +16,7 @@ from flashflow.model.results import Failure, MeasurementRecord, MeasurerShare
 from flashflow.model.units import to_mbps
 from flashflow.store.latest import LatestResult
 from flashflow.torctl import commands
+from flashflow.torctl.client import SendTorCommand
 from flashflow.wire import messages as wire
 
 STOP_TIMEOUT_S = 5.0
@@ -172,7 +173,7 @@ def _stop_parts(state: State, meas: Measurement) -> list[Effect]:
         return stops
     effect_id = state.new_id()
     state.tor_commands[effect_id] = (meas.meas_id, "stop")
-    return [do.SendTorCommand(effect_id, commands.Stop(meas.meas_id).line(), STOP_TIMEOUT_S), *stops]
+    return [SendTorCommand(effect_id, commands.Stop(meas.meas_id).line(), STOP_TIMEOUT_S), *stops]
 
 
 def _stop_reason(meas: Measurement) -> str:

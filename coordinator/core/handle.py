@@ -12,6 +12,7 @@ from coordinator.core.params import Params
 from coordinator.core.state import State
 from flashflow.model.clock import Now, TimerFired
 from flashflow.torctl import events as tor
+from flashflow.torctl.client import TorCameUp, TorReplied, TorWasLost
 
 HANDLERS: dict[type, Callable[[State, Any, Now], list[Effect]]] = {
     ev.Started: on_slot.on_started,
@@ -26,14 +27,15 @@ HANDLERS: dict[type, Callable[[State, Any, Now], list[Effect]]] = {
     ev.CtrlClosed: on_ctrl.on_closed,
     ev.ResultsRead: on_ctrl.on_results,
     ev.V3bwWritten: on_ctrl.on_v3bw,
-    ev.TorCameUp: on_tor.on_up,
-    ev.TorWasLost: on_tor.on_lost,
-    ev.TorReplied: on_tor.on_reply,
+    TorCameUp: on_tor.on_up,
+    TorWasLost: on_tor.on_lost,
+    TorReplied: on_tor.on_reply,
     tor.CircEvent: on_tor.on_circ,
     tor.ParamsSent: on_tor.on_ff_meas,
     tor.ParamsOk: on_tor.on_ff_meas,
     tor.BwReport: on_tor.on_ff_meas,
     tor.MeasEnd: on_tor.on_ff_meas,
+    tor.EventError: on_tor.on_malformed,
     ev.MeasurementStored: finish.on_stored,
     ev.MeasurementNotStored: finish.on_not_stored,
     ev.StoreFailed: finish.on_store_failed,

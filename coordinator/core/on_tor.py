@@ -6,7 +6,6 @@ from typing import Any
 from coordinator.core import effects as do
 from coordinator.core.assign import connect_all
 from coordinator.core.effects import Effect
-from coordinator.core.events import TorCameUp, TorReplied, TorWasLost
 from coordinator.core.finish import complete, fail, move_on
 from coordinator.core.measurement import RUNNING, TOR_LEGAL, Measurement, Phase, Trigger
 from coordinator.core.progress import has_all_reports, show_seconds
@@ -19,6 +18,7 @@ from flashflow.model.results import Failure
 from flashflow.model.timing import DRAIN_S
 from flashflow.torctl import commands
 from flashflow.torctl import events as tor
+from flashflow.torctl.client import SendTorCommand, TorCameUp, TorReplied, TorWasLost
 from flashflow.torctl.reasons import describe
 from flashflow.wire import messages as wire
 
@@ -44,6 +44,11 @@ def on_lost(state: State, event: TorWasLost, now: Now) -> list[Effect]:
     for meas in [meas for meas in state.measurements.values() if meas.mode == "echo"]:
         effects += fail(state, meas, failure, now)
     return effects
+
+
+def on_malformed(state: State, event: tor.EventError, now: Now) -> list[Effect]:
+    """An event that makes no sense; the phase's deadline sees to the measurement."""
+    return [do.warn(f"the Tor client: {event.reason}")]
 
 
 def on_reply(state: State, event: TorReplied, now: Now) -> list[Effect]:
@@ -96,7 +101,7 @@ def begin(state: State, meas: Measurement, now: Now) -> list[Effect]:
     line = commands.CoordStart(meas_id=meas.meas_id, fingerprint=meas.relay.fingerprint, dur_s=dur_s).line()
     return [
         *move_on(state, meas, Trigger.ALL_CONNECTED, now),
-        do.SendTorCommand(effect_id, line, BEGIN_TIMEOUT_S),
+        SendTorCommand(effect_id, line, BEGIN_TIMEOUT_S),
     ]
 
 

@@ -67,6 +67,8 @@ class MeasurementRecord:
     """Why it failed; None if it did not."""
     bandwidth_avg_bytes: int | None
     """The descriptor's bandwidth-avg at that time, bytes/s, which caps what is published."""
+    team_limited: bool = False
+    """Not accepted, and the team, or the filter's rate limit, has no more to load the relay with."""
 
     @property
     def allocated_bytes(self) -> int:

@@ -25,3 +25,5 @@ class LatestResult:
     """False for a lower bound."""
     bandwidth_avg_bytes: int | None
     """The descriptor's bandwidth-avg at that time, bytes/s."""
+    team_limited: bool = False
+    """A lower bound because the team, or the filter's rate limit, has no more to load the relay with."""

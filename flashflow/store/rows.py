@@ -1,12 +1,14 @@
 """Between a MeasurementRecord and its rows."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import RowMapping
 
 from flashflow.model.errors import ErrorKind, LocalError
 from flashflow.model.ids import Fingerprint, MeasId
+from flashflow.model.plan import PlanRow
 from flashflow.model.reports import SecondReport
 from flashflow.model.results import Failure, MeasurementRecord, MeasurerShare
 from flashflow.store.latest import LatestResult
@@ -37,6 +39,7 @@ def measurement_row(record: MeasurementRecord) -> Row:
         "failure_kind": failure.kind.value if failure else None,
         "failure_reason": _text(failure.reason) if failure else None,
         "bandwidth_avg_bytes": _count(record.bandwidth_avg_bytes),
+        "team_limited": record.team_limited,
     }
 
 
@@ -81,7 +84,13 @@ def latest_result(row: RowMapping) -> LatestResult:
         background_bytes=row["background_bytes"] or 0,
         accepted=row["accepted"],
         bandwidth_avg_bytes=row["bandwidth_avg_bytes"],
+        team_limited=row["team_limited"],
     )
+
+
+def plan_row(row: PlanRow) -> Row:
+    """The row of the plan table."""
+    return {**asdict(row), "rate_bytes": _count(row.rate_bytes), "raised_bytes": _count(row.raised_bytes)}
 
 
 def record_from(
@@ -108,6 +117,7 @@ def record_from(
         accepted=row["accepted"],
         failure=_failure(row),
         bandwidth_avg_bytes=row["bandwidth_avg_bytes"],
+        team_limited=row["team_limited"],
     )
 
 

@@ -11,9 +11,10 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
-VERSION = 2
+VERSION = 3
 """The newest schema version: the number of the last file in migrations/versions."""
 
 metadata = MetaData()
@@ -37,6 +38,7 @@ measurement = Table(
     Column("failure_kind", Text),
     Column("failure_reason", Text),
     Column("bandwidth_avg_bytes", Integer),
+    Column("team_limited", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("meas_id", "started_utc_s"),
     Index("measurement_by_relay", "fingerprint", "ended_utc_s"),
     Index("measurement_by_end", "ended_utc_s"),
@@ -64,6 +66,19 @@ report = Table(
     Column("recv_bytes", Integer, nullable=False),
 )
 """One row for each second that a party reported; the relay's background has the empty name as party."""
+
+plan = Table(
+    "plan",
+    metadata,
+    Column("fingerprint", Text, primary_key=True),
+    Column("slot", Integer),
+    Column("rate_bytes", Integer, nullable=False),
+    Column("capped", Boolean, nullable=False),
+    Column("runs", Integer, nullable=False),
+    Column("done", Boolean, nullable=False),
+    Column("raised_bytes", Integer, nullable=False),
+)
+"""One row for each relay of which something is planned or known in the current period (PlanRow)."""
 
 state = Table(
     "state",

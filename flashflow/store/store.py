@@ -8,18 +8,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import Connection, Engine, RowMapping, Select, func, insert, select
+from sqlalchemy import Connection, Engine, RowMapping, Select, delete, func, insert, select
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import IntegrityError
 
 from flashflow.model.errors import LocalError
 from flashflow.model.ids import Fingerprint, Mode
+from flashflow.model.plan import PlanRow
 from flashflow.model.reports import SecondReport
 from flashflow.model.results import MeasurementRecord
 from flashflow.store.latest import LatestResult
 from flashflow.store.opening import open_engine, translated
-from flashflow.store.rows import latest_result, measurement_row, record_from, report_rows, share_rows
-from flashflow.store.schema import measurement, report, share, state
+from flashflow.store.rows import latest_result, measurement_row, plan_row, record_from, report_rows, share_rows
+from flashflow.store.schema import measurement, plan, report, share, state
 
 MAX_RESULTS = 100_000
 """The most records that one call gives."""
@@ -115,6 +116,23 @@ class Store:
         statement = statement.on_conflict_do_update(index_elements=["key"], set_={"value": text})
         with self._begin() as connection:
             connection.execute(statement)
+
+    def plan(self) -> list[PlanRow]:
+        """The current period's plan, by fingerprint."""
+        with self._begin() as connection:
+            rows = connection.execute(select(plan).order_by(plan.c.fingerprint)).mappings()
+            return [PlanRow(**{**row, "fingerprint": Fingerprint(row["fingerprint"])}) for row in rows]
+
+    def save_plan(self, rows: Sequence[PlanRow], *, whole: bool) -> None:
+        """Keep `rows` in place of those of the same relays, or in place of all if they are the `whole` plan."""
+        with self._begin() as connection:
+            if whole:
+                connection.execute(delete(plan))
+            if rows:
+                statement = sqlite_insert(plan)
+                changed = {c.name: statement.excluded[c.name] for c in plan.c if not c.primary_key}
+                upsert = statement.on_conflict_do_update(index_elements=["fingerprint"], set_=changed)
+                connection.execute(upsert, [plan_row(row) for row in rows])
 
     @contextmanager
     def _begin(self) -> Iterator[Connection]:

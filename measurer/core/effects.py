@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 
 from flashflow.model.ids import Fingerprint
+from flashflow.torctl.client import SendTorCommand
 from flashflow.wire.messages import Message
 
 
@@ -13,18 +14,6 @@ class SendToCoordinator:
 
     message: Message
     """The message."""
-
-
-@dataclass(frozen=True, slots=True)
-class SendTorCommand:
-    """Send a line to the Tor client; TorReplied tells the outcome."""
-
-    effect_id: int
-    """Comes back in TorReplied."""
-    line: str
-    """The command; never logged, for it may hold a token."""
-    timeout_s: float
-    """After this without a reply it has failed."""
 
 
 @dataclass(frozen=True, slots=True)

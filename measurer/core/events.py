@@ -45,31 +45,6 @@ class CoordinatorSaid:
 
 
 @dataclass(frozen=True, slots=True)
-class TorCameUp:
-    """The Tor client takes commands."""
-
-
-@dataclass(frozen=True, slots=True)
-class TorWasLost:
-    """The Tor client, or the control connection to it, is gone; it is started again."""
-
-    reason: str
-    """One line."""
-
-
-@dataclass(frozen=True, slots=True)
-class TorReplied:
-    """The Tor client answered a command, or did not in time."""
-
-    effect_id: int
-    """That of the SendTorCommand."""
-    ok: bool
-    """It was answered with 250."""
-    text: str
-    """The reply's text, or why there is none."""
-
-
-@dataclass(frozen=True, slots=True)
 class FarEndReady:
     """A far end listens."""
 

@@ -6,6 +6,7 @@ from flashflow.model.clock import Now
 from flashflow.model.errors import ErrorKind
 from flashflow.model.ids import Fingerprint, MeasId, parse_address
 from flashflow.torctl import commands
+from flashflow.torctl.client import SendTorCommand
 from flashflow.wire import messages as wire
 from measurer.core import effects as do
 from measurer.core.effects import Effect
@@ -20,7 +21,7 @@ def command(state: State, meas: Measurement, call: Call, line: str) -> Effect:
     """A command to the Tor client, remembered until its reply."""
     state.last_effect_id += 1
     state.calls[state.last_effect_id] = (MeasId(meas.order.meas_id), call)
-    return do.SendTorCommand(state.last_effect_id, line, COMMAND_S)
+    return SendTorCommand(state.last_effect_id, line, COMMAND_S)
 
 
 def launch(state: State, meas: Measurement, far_ends: tuple[commands.FarEnd, ...] = ()) -> Effect:

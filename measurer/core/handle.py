@@ -5,6 +5,7 @@ from typing import Any
 
 from flashflow.model.clock import Now, TimerFired
 from flashflow.torctl import events as tor
+from flashflow.torctl.client import TorCameUp, TorReplied, TorWasLost
 from measurer.core import effects as do
 from measurer.core import events as ev
 from measurer.core import on_coordinator, on_far_end, on_time, on_tor
@@ -32,9 +33,9 @@ _HANDLERS: dict[type, Callable[[State, Any, Now], list[Effect]]] = {
     ev.LinkDown: on_coordinator.on_link_down,
     ev.LinkFailed: on_coordinator.on_link_failed,
     ev.CoordinatorSaid: on_coordinator.on_said,
-    ev.TorCameUp: on_tor.on_up,
-    ev.TorWasLost: on_tor.on_lost,
-    ev.TorReplied: on_tor.on_replied,
+    TorCameUp: on_tor.on_up,
+    TorWasLost: on_tor.on_lost,
+    TorReplied: on_tor.on_replied,
     ev.FarEndReady: on_far_end.on_ready,
     ev.FarEndEnded: on_far_end.on_ended,
     ev.StopRequested: _on_stop_requested,

@@ -7,11 +7,11 @@ from flashflow.model.clock import Now
 from flashflow.model.errors import ErrorKind
 from flashflow.model.ids import MeasId
 from flashflow.torctl import events as tor
+from flashflow.torctl.client import TorCameUp, TorReplied, TorWasLost
 from flashflow.torctl.reasons import describe
 from flashflow.wire import messages as wire
 from measurer.core import effects as do
 from measurer.core.effects import Effect
-from measurer.core.events import TorCameUp, TorReplied, TorWasLost
 from measurer.core.finish import fail, forget, tell
 from measurer.core.measurement import TOR_LEGAL, Measurement, Phase, Trigger, enter
 from measurer.core.state import MAX_EARLY_CIRCUITS, Call, State

@@ -1,4 +1,4 @@
-"""Effects -> world: `tor` sends commands to the Tor client, `far_end` runs far ends.
+"""Effects -> world: `far_end` runs far ends.
 
-Messages go straight to the session client.
+Commands go to the Tor client by flashflow.shell's `toroutput`, messages straight to the session client.
 """

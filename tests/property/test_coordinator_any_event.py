@@ -13,6 +13,7 @@ from flashflow.model.clock import TimerFired
 from flashflow.model.errors import ErrorKind
 from flashflow.model.ids import MeasId
 from flashflow.torctl import events as tor
+from flashflow.torctl.client import TorCameUp, TorReplied, TorWasLost
 from flashflow.wire import messages as wire
 from support.coordinator_world import World, relay
 
@@ -38,6 +39,7 @@ tor_events = st.one_of(
     st.builds(tor.ParamsOk, ids, st.booleans(), reasons),
     st.builds(tor.BwReport, ids, seconds, counts, counts),
     st.builds(tor.MeasEnd, ids, st.booleans(), reasons),
+    st.builds(tor.EventError, st.text(max_size=9)),
 )
 said = st.one_of(
     st.builds(lambda i, n: ("ConnectedToRelay", i, n), ids, st.integers(1, 160)),
@@ -56,8 +58,8 @@ steps = st.one_of(
     st.tuples(st.just("stored"), ids, st.booleans()),
     st.builds(ev.MeasurerGone, names, st.just("x")),
     st.builds(ev.MeasurerJoined, names, st.integers(1, 2**40), st.just("127.0.0.1")),
-    st.builds(ev.TorWasLost, st.just("x")),
-    st.just(ev.TorCameUp()),
+    st.builds(TorWasLost, st.just("x")),
+    st.just(TorCameUp()),
     st.just(TimerFired()),
     st.just(ev.RelaysLoaded((relay(2), relay(3)), RelayFilter())),
     st.just(ev.RelaysFailed("x")),
@@ -94,7 +96,7 @@ def play(world: World, step: Any, known: int) -> None:
     elif kind == "sleep":
         world.sleep(rest[0])
     elif kind == "reply":
-        world.say(ev.TorReplied(rest[2], rest[0], rest[1]))
+        world.say(TorReplied(rest[2], rest[0], rest[1]))
     else:
         meas_id = MeasId(rest[0] or known)
         world.say(ev.MeasurementStored(meas_id) if rest[1] else ev.MeasurementNotStored(meas_id, "x"))

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from flashflow.model.errors import ErrorKind
 from flashflow.torctl import events as tor
+from flashflow.torctl.client import TorCameUp, TorReplied, TorWasLost
 from flashflow.torctl.reasons import Reason
 from flashflow.wire import messages as wire
 from measurer.core import effects as do
@@ -43,12 +44,12 @@ TOR = st.one_of(
     st.builds(tor.MeasEnd, IDS, st.booleans(), REASONS),
     st.builds(tor.ParamsSent, IDS),
     st.builds(tor.EventError, st.text(max_size=9)),
-    st.builds(ev.TorReplied, st.integers(1, 12), st.booleans(), LAUNCHED | st.text(max_size=20)),
+    st.builds(TorReplied, st.integers(1, 12), st.booleans(), LAUNCHED | st.text(max_size=20)),
 )
 REST = st.sampled_from(
     [
-        ev.TorCameUp(),
-        ev.TorWasLost("gone"),
+        TorCameUp(),
+        TorWasLost("gone"),
         ev.LinkUp("h", resumed=True),
         ev.LinkUp("h", resumed=False),
         ev.LinkDown("cut", 400.0),

@@ -5,6 +5,7 @@ import pytest
 from coordinator.core import effects as do
 from coordinator.core import events as ev
 from flashflow.model.circuits import LOOP_CIRCUITS_MEASURER
+from flashflow.torctl.client import SendTorCommand, TorCameUp, TorWasLost
 from flashflow.wire import messages as wire
 from support.coordinator_world import World, relay
 
@@ -43,17 +44,17 @@ def test_whole_measurement(world: World) -> None:
     done = world.store()
     assert (done["outcome"], done["mode"], done["background"]) == ("ok", "loop", "unknown")
     assert done["result_bytes"] == 2_000_000
-    assert world.of(do.SendTorCommand) == []
+    assert world.of(SendTorCommand) == []
     assert [e["total_bytes"] for e in world.events_to(1, "second")] == [2_000_000] * 5
 
 
 def test_it_needs_no_tor_client_and_survives_its_loss(world: World) -> None:
-    world.say(ev.TorWasLost("gone"))
+    world.say(TorWasLost("gone"))
     assert world.ctrl("measure relay2")["kind"] == "ERR"
     world.ctrl("measure relay1 wait")
     connect(world)
-    world.say(ev.TorCameUp())
-    world.say(ev.TorWasLost("gone again"))
+    world.say(TorCameUp())
+    world.say(TorWasLost("gone again"))
     report_all(world, 5)
     assert world.store()["outcome"] == "ok"
 
@@ -72,10 +73,10 @@ def test_cancel_stops_the_measurers_only(world: World) -> None:
     connect(world)
     world.ctrl(f"cancel {meas_id}")
     assert [e.message.type for e in world.of(do.SendToMeasurer)][-2:] == ["Stop", "Stop"]
-    assert world.of(do.SendTorCommand) == []
+    assert world.of(SendTorCommand) == []
 
 
 def test_the_slot_timer_measures_it_without_a_tor_client(world: World) -> None:
-    world.say(ev.TorWasLost("gone"))
+    world.say(TorWasLost("gone"))
     world.sleep(31)
     assert world.meas.mode == "loop"

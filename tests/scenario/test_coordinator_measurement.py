@@ -10,6 +10,7 @@ from coordinator.core.assign import announced_host
 from coordinator.core.measurement import DEADLINES, MEASURER_LEGAL, TOR_LEGAL, TRANSITIONS, Phase
 from flashflow.model.errors import ErrorKind
 from flashflow.torctl import events as tor
+from flashflow.torctl.client import SendTorCommand, TorCameUp, TorWasLost
 from flashflow.wire import messages as wire
 from support.coordinator_world import World, relay
 
@@ -25,7 +26,7 @@ def world() -> World:
 
 def test_whole_measurement(world: World) -> None:
     meas_id = world.to_phase("active")
-    launch, begin = world.of(do.SendTorCommand)
+    launch, begin = world.of(SendTorCommand)
     assert launch.line.startswith(f"COORD_START_MEAS {meas_id} {relay(1).fingerprint} 7 ")
     assert launch.line.count("MEASURER=") == 2
     assert begin.line == f"COORD_START_MEAS {meas_id} {relay(1).fingerprint} 7"
@@ -81,7 +82,7 @@ def test_each_phase_has_a_deadline(world: World, phase: str) -> None:
 def test_everyone_is_stopped_when_it_fails(world: World, phase: str) -> None:
     meas_id = world.to_phase(phase)
     world.ctrl(f"cancel {meas_id}")
-    assert world.of(do.SendTorCommand)[-1].line == f"FF_STOP {meas_id}"
+    assert world.of(SendTorCommand)[-1].line == f"FF_STOP {meas_id}"
     stops = [e for e in world.of(do.SendToMeasurer) if isinstance(e.message, wire.Stop)]
     assert [e.name for e in stops] == ["m1", "m2"]
     assert world.store()["failure"] == {"kind": "local", "reason": "cancelled by a controller"}
@@ -90,7 +91,7 @@ def test_everyone_is_stopped_when_it_fails(world: World, phase: str) -> None:
 @pytest.mark.parametrize("phase", PHASES)
 def test_losing_the_tor_client_fails_it(world: World, phase: str) -> None:
     world.to_phase(phase)
-    world.say(ev.TorWasLost("control connection closed"))
+    world.say(TorWasLost("control connection closed"))
     assert "control connection closed" in world.store()["failure"]["reason"]
     assert world.ctrl("measure relay1")["kind"] == "ERR"
 
@@ -408,21 +409,30 @@ def test_a_relay_that_has_grown_is_found_out(world: World) -> None:
     assert world.core.state.results[relay(1).fingerprint].result_bytes == 20_000_000
 
 
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_malformed_event_is_told_and_changes_nothing(world: World, phase: str) -> None:
+    world.to_phase(phase)
+    before = repr(world.core.state)
+    (told,) = world.say(tor.EventError("FF_MEAS event: SECOND=x, a number expected"))
+    assert told == do.warn("the Tor client: FF_MEAS event: SECOND=x, a number expected")
+    assert repr(world.core.state) == before
+
+
 def test_of_a_large_team_the_ten_with_most_room_take_part(world: World) -> None:
     for number in range(3, 15):
         world.say(ev.MeasurerJoined(f"m{number:02}", 1_000_000 * number, "127.0.0.1"))
     world.to_phase("launching")
     assert sorted(world.meas.shares) == ["m07", "m08", "m09", "m1", "m10", "m11", "m12", "m13", "m14", "m2"]
     assert world.meas.allocated_bytes == 125_000_000 + 1_000_000 * sum(range(7, 15))
-    assert world.of(do.SendTorCommand)[0].line.count("MEASURER=") == 10
+    assert world.of(SendTorCommand)[0].line.count("MEASURER=") == 10
 
 
 def test_what_waits_for_the_tor_client_or_for_its_relay_holds_up_nobody(world: World) -> None:
     world.start(filter_text=f"allow {relay(2).fingerprint} mode=loop\nallow *\n")
     world.ctrl("measure relay1")
-    world.say(ev.TorWasLost("gone"))
+    world.say(TorWasLost("gone"))
     assert world.core.state.measurements
-    world.say(ev.TorCameUp())
+    world.say(TorCameUp())
     again = world.ctrl("measure relay1")["meas_id"]  # relay1 is being saved, so this waits
     world.ctrl("measure relay2")
     assert [meas.relay.nickname for meas in world.core.state.measurements.values()] == ["relay1", "relay2"]

@@ -7,6 +7,7 @@ from flashflow.directory.filter import RelayFilter
 from flashflow.model.errors import ErrorKind
 from flashflow.model.ids import Fingerprint
 from flashflow.model.results import Failure
+from flashflow.torctl.client import SendTorCommand, TorCameUp, TorWasLost
 from flashflow.wire import messages as wire
 from support.coordinator_world import MIDNIGHT, World, relay
 
@@ -15,7 +16,7 @@ PARAMS = Params(duration_s=5, warmup_s=2, slot_s=30, period_s=300)
 
 def begun(world: World) -> list[Fingerprint]:
     """Relays whose measurement was begun, in order."""
-    return [Fingerprint(e.line.split()[2]) for e in world.of(do.SendTorCommand) if " ADDR=" in e.line]
+    return [Fingerprint(e.line.split()[2]) for e in world.of(SendTorCommand) if " ADDR=" in e.line]
 
 
 def fail_all(world: World) -> None:
@@ -59,10 +60,10 @@ def test_nothing_is_measured_without_an_allowing_rule() -> None:
 def test_nothing_begins_without_tor_or_measurers_and_nothing_is_lost_by_it() -> None:
     world = World(PARAMS, (relay(1),))
     world.start()
-    world.say(ev.TorWasLost("gone"))
+    world.say(TorWasLost("gone"))
     run_slots(world, 2)
     assert begun(world) == []
-    world.say(ev.TorCameUp())
+    world.say(TorCameUp())
     run_slots(world, 2)
     assert begun(world) == [relay(1).fingerprint]
 

@@ -10,6 +10,7 @@ from flashflow.model.ids import Fingerprint, MeasId
 from flashflow.model.reports import SecondReport
 from flashflow.store.latest import LatestResult
 from flashflow.torctl import events as tor
+from flashflow.torctl.client import SendTorCommand, TorCameUp, TorWasLost
 from flashflow.wire import messages as wire
 from support.coordinator_world import MIDNIGHT, World, relay
 
@@ -35,7 +36,7 @@ def test_nothing_starts_before_every_measurer_is_connected_and_tor_hears_it_firs
     ready = wire.ConnectedToRelay(meas_id=meas_id, n_circs=world.meas.shares["m1"].n_circs)
     assert world.say(ev.MeasurerSaid("m1", ready)) == []
     assert world.meas.phase.value == "connecting"
-    (begin,) = world.of(do.SendTorCommand, world.say(ev.MeasurerSaid("m2", ready)))
+    (begin,) = world.of(SendTorCommand, world.say(ev.MeasurerSaid("m2", ready)))
     assert begin.line.startswith(f"COORD_START_MEAS {meas_id} ")
     assert world.of(do.SendToMeasurer) == []
     gos = world.of(do.SendToMeasurer, world.reply())
@@ -152,11 +153,11 @@ def test_background_alone_makes_a_failure_with_its_reason() -> None:
 def test_with_a_new_tor_client_relays_are_measured_again() -> None:
     world = started()
     world.to_phase("active")
-    world.say(ev.TorWasLost("it ended with status -9"))
+    world.say(TorWasLost("it ended with status -9"))
     world.store()
     assert "not ready" in world.ctrl("measure relay1")["error"]
     assert world.ctrl("status")["tor_client"] == "down"
-    world.say(ev.TorCameUp())
+    world.say(TorCameUp())
     world.to_phase("active")
     world.play_seconds(1, 7)
     assert world.store()["outcome"] == "ok"
@@ -185,7 +186,7 @@ def test_the_log_has_hosts_and_reasons_but_neither_tokens_nor_reports() -> None:
     before = len(world.of(do.Log))
     world.play_seconds(1, 5)
     assert len(world.of(do.Log)) == before
-    world.say(ev.TorWasLost("status -9"))
+    world.say(TorWasLost("status -9"))
     warned = [log.text for log in world.of(do.Log) if log.level == logging.WARNING]
     assert any("failed (local): the coordinator's Tor client was lost: status -9" in text for text in warned)
     assert not [log for log in world.of(do.Log) for token in tokens if token in log.text]

@@ -1,8 +1,8 @@
 """Rows of docs/conformance.md on the measurer's side that the other scenarios do not show."""
 
 from flashflow.torctl import events as tor
+from flashflow.torctl.client import TorCameUp, TorWasLost
 from flashflow.wire import messages as wire
-from measurer.core import events as ev
 from support.measurer_world import World, failures, lines, sent
 
 
@@ -22,7 +22,7 @@ def test_a_start_that_is_refused_is_told_and_leaves_nothing_behind() -> None:
 
 def test_the_first_measurement_after_a_lost_tor_client_goes_through() -> None:
     world = World().up().active()
-    world.say(ev.TorWasLost("it ended with status -9"), ev.TorCameUp())
+    world.say(TorWasLost("it ended with status -9"), TorCameUp())
     world.active()
     for second in range(1, 11):
         assert len(sent(world.say(tor.BwReport(1, second, 100, 100)))) == 1

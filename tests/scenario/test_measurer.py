@@ -4,6 +4,7 @@ import pytest
 
 from flashflow.model.errors import ErrorKind
 from flashflow.torctl import events as tor
+from flashflow.torctl.client import TorCameUp, TorReplied, TorWasLost
 from flashflow.torctl.commands import MeasrStart, parse_command
 from flashflow.wire import messages as wire
 from measurer.core import effects as do
@@ -224,12 +225,12 @@ def test_stop_ends_traffic_in_every_phase_without_a_failure(phase: Phase) -> Non
 @pytest.mark.parametrize("phase", list(Phase))
 def test_a_lost_tor_client_fails_what_runs_in_every_phase(phase: Phase) -> None:
     world = in_phase(phase)
-    effects = world.say(ev.TorWasLost("it ended with status -9"))
+    effects = world.say(TorWasLost("it ended with status -9"))
     told = [] if phase is Phase.STOPPING else [(1, "TOR_CLIENT_LOST", "local")]
     assert failures(effects) == told
     assert world.meas() is None
     assert failures(world.coordinator(order())) == [(1, "TOR_CLIENT_LOST", "local")]
-    world.say(ev.TorCameUp())
+    world.say(TorCameUp())
     assert len(lines(world.coordinator(order()))) == 1
 
 
@@ -309,7 +310,7 @@ def test_an_absurd_report_fails_the_measurement(report: tor.BwReport) -> None:
 
 def test_a_refused_start_is_a_failure() -> None:
     world = in_phase(Phase.STARTING)
-    effects = world.say(ev.TorReplied(world.core.state.last_effect_id, ok=False, text="not ready"))
+    effects = world.say(TorReplied(world.core.state.last_effect_id, ok=False, text="not ready"))
     assert failures(effects) == [(1, "M_START_ACTIVE_MEAS", "local")]
 
 
@@ -342,7 +343,7 @@ def test_draining_with_nothing_to_do_ends_at_once_and_once() -> None:
 
 def test_the_readiness_is_announced_when_the_tor_client_is_up() -> None:
     world = World()
-    assert only(world.say(ev.TorCameUp()), do.Announce) == [do.Announce()]
+    assert only(world.say(TorCameUp()), do.Announce) == [do.Announce()]
 
 
 def test_failed_attempts_to_connect_are_logged() -> None:

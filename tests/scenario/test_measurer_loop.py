@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from flashflow.torctl import events as tor
+from flashflow.torctl.client import TorWasLost
 from flashflow.torctl.commands import MeasrStart, parse_command
 from flashflow.wire import messages as wire
 from measurer.core import effects as do
@@ -65,7 +66,7 @@ ENDINGS: dict[str, Callable[[World], object]] = {
         wire.Failure(meas_id=1, code="X", kind="local", reason="refused")
     ),
     "the Tor client's end": lambda world: world.say(tor.MeasEnd(1, success=False, reason="ECHO_WRONG")),
-    "the Tor client is lost": lambda world: world.say(ev.TorWasLost("it ended")),
+    "the Tor client is lost": lambda world: world.say(TorWasLost("it ended")),
     "a new session": lambda world: world.say(ev.LinkUp("192.0.2.1", resumed=False)),
     "no session": lambda world: (
         world.say(ev.LinkDown("cut", heard_mono_s=world.mono_s)),

@@ -13,6 +13,7 @@ from flashflow.model.ids import Address, Fingerprint, MeasId
 from flashflow.model.relay import RelayInfo
 from flashflow.store.latest import LatestResult
 from flashflow.torctl import events as tor
+from flashflow.torctl.client import TorCameUp, TorReplied
 from flashflow.wire import messages as wire
 
 MIDNIGHT = 1_800_000_000.0 - 1_800_000_000.0 % 86400
@@ -81,7 +82,7 @@ class World:
         """Everything up: relays loaded, Tor client there, measurers m1 and m2 of 500 Mbit/s."""
         self.say(ev.Started(b"\x07" * 32, results, (), progress))
         self.say(ev.RelaysLoaded(self.relays, RelayFilter.parse(filter_text, "filter")))
-        self.say(ev.TorCameUp())
+        self.say(TorCameUp())
         for name in ("m1", "m2"):
             self.say(ev.MeasurerJoined(name, 62_500_000, "127.0.0.1"))
         self.effects.clear()
@@ -114,7 +115,7 @@ class World:
         """The Tor client answers the newest command that is no FF_STOP."""
         pending = self.core.state.tor_commands
         effect_id = max(key for key, (_, purpose) in pending.items() if purpose != "stop")
-        return self.say(ev.TorReplied(effect_id, ok, text))
+        return self.say(TorReplied(effect_id, ok, text))
 
     def to_phase(self, phase: str, nick: str = "relay1") -> MeasId:
         """`measure nick wait` by controller 1, and on to the phase named."""

@@ -6,6 +6,7 @@ from flashflow.config.networks import parse_networks
 from flashflow.model.clock import Now, TimerFired
 from flashflow.model.ids import Address, Fingerprint
 from flashflow.torctl import events as tor
+from flashflow.torctl.client import SendTorCommand, TorCameUp, TorReplied
 from flashflow.torctl.commands import FarEnd
 from flashflow.wire import messages as wire
 from measurer.core import effects as do
@@ -41,7 +42,7 @@ class World:
 
     def up(self) -> "World":
         """Connected, with a Tor client."""
-        self.say(ev.LinkUp("192.0.2.1", resumed=False), ev.TorCameUp())
+        self.say(ev.LinkUp("192.0.2.1", resumed=False), TorCameUp())
         return self
 
     def coordinator(self, *messages: wire.Message) -> list[Any]:
@@ -68,7 +69,7 @@ class World:
 
     def reply(self, effects: list[Any], text: str = "OK", *, ok: bool = True) -> list[Any]:
         """The Tor client answers the last command among `effects`."""
-        return self.say(ev.TorReplied(commands(effects)[-1].effect_id, ok, text))
+        return self.say(TorReplied(commands(effects)[-1].effect_id, ok, text))
 
     def launch(self, meas_id: int = 1, circuits: str = "1,2,3,4", **changes: object) -> list[Any]:
         """ConnectToRelay and the reply to it."""
@@ -120,9 +121,9 @@ def only(effects: list[Any], kind: type[T]) -> list[T]:
     return [effect for effect in effects if isinstance(effect, kind)]
 
 
-def commands(effects: list[Any]) -> list[do.SendTorCommand]:
+def commands(effects: list[Any]) -> list[SendTorCommand]:
     """The commands to the Tor client."""
-    return only(effects, do.SendTorCommand)
+    return only(effects, SendTorCommand)
 
 
 def lines(effects: list[Any]) -> list[str]:
