@@ -65,9 +65,7 @@ def read_link(path: Path, begin_utc_s: float, seconds: int) -> LinkFigure:
     record = _read(path)
     times_s = record[0]
     if not (times_s.size and times_s[0] <= begin_utc_s and begin_utc_s + seconds <= times_s[-1]):
-        raise LocalError(
-            f"{path}: does not cover the {seconds} s from {begin_utc_s:.1f} (Unix time) on"
-        )
+        raise LocalError(f"{path}: does not cover the {seconds} s from {begin_utc_s:.1f} (Unix time) on")
     at_s = begin_utc_s + np.arange(seconds + 1)
     raw, packets = (np.diff(np.interp(at_s, times_s, record[row])) for row in (1, 2))
     payload = raw - HEADER_BYTES * packets
@@ -89,7 +87,11 @@ def _read(path: Path) -> NDArray[np.float64]:
         lines = path.read_text(encoding="utf-8").split("\n")[:-1]
     except (OSError, UnicodeDecodeError) as error:
         raise LocalError(f"{path}: cannot read the link's record: {error}") from error
-    return np.array([_parse(path, n, line) for n, line in enumerate(lines, start=1)], float).reshape(-1, len(_KEYS)).T
+    return (
+        np.array([_parse(path, n, line) for n, line in enumerate(lines, start=1)], float)
+        .reshape(-1, len(_KEYS))
+        .T
+    )
 
 
 def _parse(path: Path, number: int, line: str) -> list[float]:

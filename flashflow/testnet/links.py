@@ -9,7 +9,6 @@ checksum offloads are off, so that the interfaces count packets as an Ethernet w
         subprocess.Popen([*link.team_exec, "flashflow", ...])
 """
 
-import contextlib
 import math
 import os
 import shutil
@@ -38,7 +37,7 @@ BURST_S = 0.005
 """What a shaper lets through at once after a pause, seconds of its rate."""
 LEAST_BURST_BYTES = 4 * 1514
 COMMAND_S = 10.0
-END_S = 5.0
+_PATH_DEVICES = ("path0", "path1")
 _OFFLOADS = ("rx", "tx", "tso", "gso", "gro")
 
 
@@ -49,21 +48,27 @@ def why_not() -> str | None:
         return f"{', '.join(missing)} not installed (Debian: iproute2, ethtool, util-linux)"
     if os.geteuid() != 0:
         return "network namespaces need root"
-    tried = subprocess.run(["unshare", "--net", "true"], capture_output=True, text=True, timeout=COMMAND_S)
-    return None if tried.returncode == 0 else f"network namespaces: {tried.stderr.strip()}"
+    try:
+        _run("unshare", "--net", "true")
+    except LocalError as error:
+        return error.reason
+    return None
 
 
 class ShapedLink:
     """A link of `mbps` each way, as Ethernet frames without check sequence; a context manager makes and removes it."""
 
-    def __init__(self, mbps: float) -> None:
+    def __init__(self, mbps: float, delay_s: float = 0.0) -> None:
         self.mbps = mbps
         """The rate of both directions."""
+        self.delay_s = delay_s
+        """What each direction takes longer, so half of the round trip; above 0 a process of ours delays the frames."""
         self.team_host = TEAM_HOST
         """The address of coordinator and measurers."""
         self.relay_host = RELAY_HOST
         """The address of the relay."""
         self._keepers: list[subprocess.Popen[bytes]] = []
+        self._delayer: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -97,38 +102,33 @@ class ShapedLink:
 
     def close(self) -> None:
         """Remove it; what still runs at its ends keeps them alive until it ends."""
+        if self._delayer is not None:
+            _end(self._delayer)
+            self._delayer = None
         for keeper in self._keepers:
-            with contextlib.suppress(OSError):
-                assert keeper.stdin is not None
-                keeper.stdin.close()
-        for keeper in self._keepers:
-            try:
-                keeper.wait(END_S)
-            except subprocess.TimeoutExpired:
-                keeper.kill()
-                keeper.wait()
-            assert keeper.stdout is not None
-            keeper.stdout.close()
+            _end(keeper)
         self._keepers.clear()
 
     def _make(self) -> None:
-        for _ in range(2):
+        for _ in range(3 if self.delay_s else 2):
             self._keepers.append(_hold_namespace())
-        relay_pid = self._keepers[1].pid
-        _run(
-            *(*self.team_exec, "ip", "link", "add", TEAM_DEVICE, "type", "veth"),
-            *("peer", "name", RELAY_DEVICE, "netns", str(relay_pid)),
-        )
+        team, relay, *path = (keeper.pid for keeper in self._keepers)
+        if path:
+            _join(path[0], _PATH_DEVICES[0], team, TEAM_DEVICE)
+            _join(path[0], _PATH_DEVICES[1], relay, RELAY_DEVICE)
+            for device in _PATH_DEVICES:
+                _plug(_inside(path[0]), device)
+            self._delayer = _delay(_inside(path[0]), self.delay_s)
+        else:
+            _join(team, TEAM_DEVICE, relay, RELAY_DEVICE)
         self._set_up(self.team_exec, TEAM_DEVICE, self.team_host)
         self._set_up(self.relay_exec, RELAY_DEVICE, self.relay_host)
 
     def _set_up(self, prefix: Sequence[str], device: str, host: str) -> None:
         burst_bytes = max(LEAST_BURST_BYTES, math.ceil(BURST_S * from_mbps(self.mbps)))
         _run(*prefix, "ip", "link", "set", "lo", "up")
-        _run(*prefix, "ethtool", "-K", device, *(word for name in _OFFLOADS for word in (name, "off")))
-        _run(*prefix, "ip", "link", "set", device, "addrgenmode", "none")
         _run(*prefix, "ip", "address", "add", f"{host}/{NETWORK.partition('/')[2]}", "dev", device)
-        _run(*prefix, "ip", "link", "set", device, "up")
+        _plug(prefix, device)
         _run(
             *(*prefix, "tc", "qdisc", "add", "dev", device, "root", "tbf"),
             *("rate", f"{from_mbps(self.mbps) * 8}bit", "burst", str(burst_bytes)),
@@ -138,20 +138,51 @@ class ShapedLink:
 
 def _hold_namespace() -> "subprocess.Popen[bytes]":
     """A process in a network namespace of its own; both end with its stdin, which only this process can write to."""
+    return _start(["unshare", "--net", "sh", "-c", "echo ready; exec cat"])
+
+
+def _delay(prefix: Sequence[str], delay_s: float) -> "subprocess.Popen[bytes]":
+    """A process that passes frames on between the path's devices."""
+    own = (sys.executable, "-m", "flashflow.testnet.delay", *_PATH_DEVICES, f"{delay_s:g}")
+    return _start([*prefix, *own])
+
+
+def _start(argv: Sequence[str]) -> "subprocess.Popen[bytes]":
+    """A process that says `ready`, and ends at the latest when this one ends. Raises LocalError."""
     try:
-        keeper = subprocess.Popen(
-            ["unshare", "--net", "sh", "-c", "echo ready; exec cat"],
+        found = subprocess.Popen(
+            argv,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env=child_environment(),
             start_new_session=True,
         )
     except OSError as error:
-        raise LocalError(f"cannot run unshare: {error.strerror}") from None
-    assert keeper.stdout is not None
-    if keeper.stdout.readline() != b"ready\n":
-        raise LocalError(f"no network namespace: {why_not() or 'unshare failed'}")
-    return keeper
+        raise LocalError(f"{argv[0]}: cannot be run: {error.strerror}") from None
+    assert found.stdout is not None
+    if found.stdout.readline() != b"ready\n":
+        _, said = found.communicate()
+        raise LocalError(f"{' '.join(argv)}: {said.decode(errors='replace').strip()}")
+    return found
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    process.communicate()
+
+
+def _join(pid: int, device: str, other_pid: int, other_device: str) -> None:
+    """A veth pair from one process' namespace to another's."""
+    link = ("ip", "link", "add", device, "type", "veth")
+    _run(*_inside(pid), *link, *("peer", "name", other_device, "netns", str(other_pid)))
+
+
+def _plug(prefix: Sequence[str], device: str) -> None:
+    """A device up, with its offloads off, and with no traffic of its own."""
+    _run(*prefix, "ethtool", "-K", device, *(word for name in _OFFLOADS for word in (name, "off")))
+    _run(*prefix, "ip", "link", "set", device, "addrgenmode", "none")
+    _run(*prefix, "ip", "link", "set", device, "up")
 
 
 def _inside(pid: int) -> list[str]:
@@ -161,7 +192,7 @@ def _inside(pid: int) -> list[str]:
 def _run(*argv: str) -> None:
     """Raises LocalError."""
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=COMMAND_S)
+        done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=COMMAND_S)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise LocalError(f"{' '.join(argv)}: {error}") from None
     if done.returncode != 0:
