@@ -19,7 +19,14 @@ from flashflow.model.reports import SecondReport
 from flashflow.model.results import MeasurementRecord
 from flashflow.store.latest import LatestResult
 from flashflow.store.opening import open_engine, translated
-from flashflow.store.rows import latest_result, measurement_row, plan_row, record_from, report_rows, share_rows
+from flashflow.store.rows import (
+    latest_result,
+    measurement_row,
+    plan_row,
+    record_from,
+    report_rows,
+    share_rows,
+)
 from flashflow.store.schema import measurement, plan, report, share, state
 
 MAX_RESULTS = 100_000

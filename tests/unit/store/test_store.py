@@ -2,10 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flashflow.model.errors import ErrorKind, LocalError
+from flashflow.model.ids import Fingerprint
+from flashflow.model.plan import PlanRow
 from flashflow.model.reports import SecondReport
 from flashflow.model.results import Failure, MeasurerShare
 from flashflow.store.latest import LatestResult
@@ -28,6 +31,7 @@ def test_records_come_back_as_they_were(store: Store, kind: ErrorKind) -> None:
     records = [
         success(1, 100.125),
         success(2, 101.5, accepted=False, bandwidth_avg_bytes=None, mode="loop"),
+        success(5, 101.75, accepted=False, team_limited=True),
         failed(3, 102.25, failure=Failure(kind, "why")),
         failed(2**32 - 1, 103.0, shares=success(1, 1.0).shares, background=(SecondReport(1, 2, 3),)),
     ]
@@ -158,3 +162,29 @@ def test_records_of_another_relay_do_not_mix(store: Store) -> None:
     store.save(two)
     assert store.results(FINGERPRINT, 5) == [one]
     assert store.results(OTHER, 5) == [two]
+
+
+def plan_row(fingerprint: Fingerprint, **changes: Any) -> PlanRow:
+    row = PlanRow(fingerprint, 7, 1_000_000, capped=False, runs=1, done=False, raised_bytes=0)
+    return replace(row, **changes)
+
+
+def test_the_plan_comes_back_as_it_was(store: Store) -> None:
+    rows = [plan_row(FINGERPRINT), plan_row(OTHER, slot=None, rate_bytes=0, capped=True, done=True)]
+    store.save_plan(rows, whole=True)
+    assert reopened(store).plan() == rows
+
+
+def test_changed_rows_take_the_place_of_their_relays_rows(store: Store) -> None:
+    store.save_plan([plan_row(FINGERPRINT), plan_row(OTHER)], whole=True)
+    changed = plan_row(OTHER, slot=2879, runs=2, raised_bytes=2**40)
+    store.save_plan([changed], whole=False)
+    assert store.plan() == [plan_row(FINGERPRINT), changed]
+
+
+def test_a_whole_plan_takes_the_place_of_everything(store: Store) -> None:
+    store.save_plan([plan_row(FINGERPRINT)], whole=True)
+    store.save_plan([plan_row(OTHER)], whole=True)
+    assert store.plan() == [plan_row(OTHER)]
+    store.save_plan([], whole=True)
+    assert store.plan() == []
