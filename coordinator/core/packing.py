@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from flashflow.torctl.commands import MAX_MEASURERS
 
 SEARCH_STEPS = 2000
-"""Rooms tried for a few relays in search of a better packing than first fit; more is not worth the time."""
+"""Spent on looking for a better packing than first fit; more is not worth the time."""
 
 Crew = dict[str, int]
 """Measurer -> capacity, cell bytes/s."""
@@ -22,15 +22,15 @@ def crews_of(team: Mapping[str, int]) -> tuple[Crew, ...]:
     return tuple({name: team[name] for name in names[at : at + MAX_MEASURERS]} for at in starts)
 
 
-def packed(rates: Sequence[int], rooms: Sequence[int]) -> list[int] | None:
-    """The room for each of the rates: first fit, and if that fails, a search of SEARCH_STEPS steps. None if none is found.
+def packed(rates: Sequence[int], rooms: Sequence[int], search_steps: int = 0) -> list[int] | None:
+    """The room for each of the rates, by first fit, and if that fails by a search of so many steps; None if neither does.
 
-    Give the rates largest first. A single room is decided exactly.
+    Give the rates largest first.
     """
     free = list(rooms)
     chosen: list[int] = []
     start = 0
-    for _ in range(len(rates) + SEARCH_STEPS):
+    for _ in range(len(rates) + search_steps):
         if len(chosen) == len(rates):
             return chosen
         rate = rates[len(chosen)]

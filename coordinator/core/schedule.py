@@ -1,8 +1,8 @@
 """Which relay is measured in which slot of a period, and with how much of which measurer (proposal 316, section 5.2).
 
 At the begin of a period all relays are placed, largest first: `uniform` draws each one's slot among all that have room,
-so that nobody can tell it in advance; `fastest` takes the first. Whatever comes later (new relays, missed slots,
-second measurements) takes the first slot with room and moves nobody.
+so that nobody can tell it in advance; `fastest` takes the first. So are those that lose their slot with a measurer.
+What else comes later (new relays, missed slots, second measurements) takes the first slot with room and moves nobody.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.core.draw import Draw
-from coordinator.core.packing import Crew, crews_of, packed, spread
+from coordinator.core.packing import SEARCH_STEPS, Crew, crews_of, packed, spread
 from coordinator.core.seeds import whose_slot
 from flashflow.model.ids import Fingerprint
 
@@ -117,9 +117,8 @@ class Schedule:
 
     def build(self, candidates: Iterable[Candidate], team: Mapping[str, int]) -> None:
         """Place all, largest first, ties by fingerprint; `team` is each measurer's capacity, cell bytes/s."""
+        self.unplaced = list(candidates)
         self.change_team(team, self.slots.first)
-        order = _drawn(Draw(self.slots.seed)) if self.slots.strategy == "uniform" else _ascending
-        self._place_all(candidates, self.slots.first, order)
 
     def place_next(self, candidate: Candidate, from_slot: int) -> Placement | None:
         """The first slot with room from `from_slot` on, before it one in which its group is; None if there is none.
@@ -137,9 +136,12 @@ class Schedule:
         return None if slot is None else self._of[candidate.fingerprint][slot]
 
     def place_unplaced(self, from_slot: int) -> None:
-        """Try those in `unplaced` again; the first slot with room from `from_slot` on."""
+        """Try those in `unplaced` in slots from `from_slot` on, by the period's strategy, largest first."""
+        uniform = self.slots.strategy == "uniform"
+        order = _drawn(Draw(self.slots.seed), f"slots from {from_slot}") if uniform else _ascending
         waiting, self.unplaced = self.unplaced, []
-        self._place_all(waiting, from_slot, _ascending)
+        for item in _items(waiting):
+            self._place_item(item, from_slot, order)
 
     def remove(self, fingerprint: Fingerprint, from_slot: int = 0) -> list[Placement]:
         """Take the relay out of all slots from `from_slot` on; what that was."""
@@ -222,10 +224,6 @@ class Schedule:
 
     # --- within ---
 
-    def _place_all(self, candidates: Iterable[Candidate], from_slot: int, order: Order) -> None:
-        for item in _items(candidates):
-            self._place_item(item, from_slot, order)
-
     def _place_item(self, item: Item, from_slot: int, order: Order) -> None:
         """In one slot if there is any for all of it, else in parts."""
         if self._place(item, from_slot, order) is not None:
@@ -266,10 +264,10 @@ class Schedule:
         )
 
     def _rates(self, item: Item) -> list[int]:
-        """What each is allocated: what it asks for, at most what the largest crew has."""
+        """What each is allocated: what it asks for, at most what the largest crew has, if there is one."""
+        wanted = [candidate.rate_bytes for candidate in item]
         crews = self._teams[-1][1]
-        most = sum(crews[0].values()) if crews else 0
-        return [min(candidate.rate_bytes, most) for candidate in item]
+        return [min(rate, sum(crews[0].values())) for rate in wanted] if crews else wanted
 
     def _parts(self, item: Item) -> list[Item]:
         """A group in as few parts as there are empty slots needed for it."""
@@ -279,7 +277,7 @@ class Schedule:
         places = packed(rates, rooms * len(item)) or []
         n_slots = max(places) // len(rooms) + 1
         for fewer in range(-(-sum(rates) // sum(rooms)), n_slots) if len(item) <= EXACT_MEMBERS else ():
-            better = packed(rates, rooms * fewer)
+            better = packed(rates, rooms * fewer, SEARCH_STEPS)
             if better is not None:
                 places, n_slots = better, fewer
                 break
@@ -345,11 +343,11 @@ def _ascending(item: Item, slots: NDArray[np.intp]) -> Iterator[int]:
     return map(int, slots)
 
 
-def _drawn(draw: Draw) -> Order:
+def _drawn(draw: Draw, purpose: str) -> Order:
     """Each time one of those that are left, all equally likely: so the first that will do is uniform among such."""
 
     def order(item: Item, slots: NDArray[np.intp]) -> Iterator[int]:
-        label = f"slot/{item[0].fingerprint}"
+        label = f"{purpose}/{item[0].fingerprint}"
         for left in range(len(slots), 0, -1):
             at = draw.below(label, left)
             yield int(slots[at])
