@@ -21,8 +21,6 @@ from flashflow.model.timing import DRAIN_S, MAX_MEASUREMENT_S, SETUP_S
 
 MAX_TOR_DATADIR_BYTES = 99
 """The longest data directory of a tor: its control socket has 8 bytes more, and Unix sockets 107 at most."""
-COOKIE_NAME = "control_auth_cookie"
-"""The file in the data directory that a controller must know."""
 
 DEFAULTS = """
 [coord]
@@ -70,7 +68,6 @@ cookie = ${coord:datadir}/control_auth_cookie
 
 [tor]
 tor_bin =
-torrc_extra_lines =
 
 [log]
 level = INFO
@@ -154,26 +151,14 @@ class CoordConfig(Settings):
     """The cookie that `flashflow ctrl` shows."""
 
     tor_bin: str = setting("tor.tor_bin", "a program, or nothing")
-    """A tor patched for FlashFlow; empty for FlashFlow's own Tor client."""
-    torrc_extra_lines: Lines = setting("tor.torrc_extra_lines", "lines of a torrc")
-    """Added to the torrc of tor_bin."""
+    """Another Tor client; refused unless empty, since only FlashFlow's own can measure."""
     log_level: LogLevel = setting("log.level", "DEBUG, INFO, WARNING or ERROR")
     """The least severe messages that are logged."""
-
-    @property
-    def cookie_file(self) -> Path:
-        """Where the coordinator writes the cookie for its controllers."""
-        return self.datadir / COOKIE_NAME
 
     @property
     def starts_directory_tor(self) -> bool:
         """Whether the coordinator runs a stock tor of its own to know relays from."""
         return self.directory_source == "tor" and self.directory_control is None
-
-    @property
-    def allocation_factor(self) -> float:
-        """f of the paper: a relay gets f times its estimate."""
-        return self.multiplier * (1 + self.epsilon2) / (1 - self.epsilon1)
 
 
 def load_coord(path: Path) -> CoordConfig:

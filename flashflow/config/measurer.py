@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import PlainValidator
 
 from flashflow.config.coord import LogLevel
-from flashflow.config.ini import FilePath, Lines, Settings, SocketAddress, load_settings, setting, value_error
+from flashflow.config.ini import FilePath, Settings, SocketAddress, load_settings, setting, value_error
 from flashflow.config.networks import AllowedNetworks, parse_networks
 from flashflow.model.units import from_mbps
 
@@ -34,7 +34,6 @@ far_end_identities = 4
 
 [tor]
 tor_bin =
-torrc_extra_lines =
 
 [log]
 level = INFO
@@ -109,9 +108,7 @@ class MeasurerConfig(Settings):
     """Identities of the far end; 0: this measurer does no loop measurements."""
 
     tor_bin: str = setting("tor.tor_bin", "a program, or nothing")
-    """A tor patched for FlashFlow; empty for FlashFlow's own Tor client."""
-    torrc_extra_lines: Lines = setting("tor.torrc_extra_lines", "lines of a torrc")
-    """Added to the torrc of tor_bin."""
+    """Another Tor client; refused unless empty, since only FlashFlow's own can measure."""
     log_level: LogLevel = setting("log.level", "DEBUG, INFO, WARNING or ERROR")
     """The least severe messages that are logged."""
 

@@ -55,10 +55,6 @@ class Loop:
         if not self._busy:
             self._drain()
 
-    def post_threadsafe(self, event: object) -> None:
-        """Hand `event` over from another thread."""
-        self._aio.call_soon_threadsafe(self.post, event)
-
     def stop(self) -> None:
         """End `run()` normally."""
         self._disarm()

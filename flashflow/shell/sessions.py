@@ -125,11 +125,6 @@ class SessionServer:
         self._tasks = TaskGroupOfNamed(self._bug)
         self._slots = asyncio.Semaphore(MAX_HANDSHAKES)
 
-    @property
-    def peer_names(self) -> tuple[str, ...]:
-        """The measurers whose certificates are trusted, by name."""
-        return tuple(sorted(peer.name for peer in self._trusted.values()))
-
     async def start(self, addr: Address) -> Address:
         """Listen on `addr` and give it with its real port. Raises LocalError, as for a port in use."""
         loop = asyncio.get_running_loop()

@@ -4,7 +4,6 @@ import selectors
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -151,15 +150,3 @@ class RelayProcess:
 def module_command(module: str, *args: str) -> tuple[str, ...]:
     """The command that runs a module of this installation."""
     return (sys.executable, "-m", module, *args)
-
-
-def start_all(specs: Sequence[RelaySpec]) -> list[RelayProcess]:
-    """Starts all at once and waits for all; if one fails, none is left running. LocalError."""
-    processes: list[RelayProcess] = []
-    try:
-        processes.extend(RelayProcess(spec) for spec in specs)
-        return [process.wait_ready() for process in processes]
-    except BaseException:
-        for process in processes:
-            process.stop()
-        raise

@@ -47,12 +47,11 @@ def test_defaults(tmp_path: Path) -> None:
     assert (config.max_results_age_s, config.v3bw_interval_s) == (604_800, 3_600)
     assert (config.meas_duration_s, config.bg_percent, config.warmup_s, config.slot_s) == (30, 0.25, 2, 60)
     assert (config.period_s, config.publish_loop_results, config.refresh_s) == (86_400, False, 3_600)
-    assert config.allocation_factor == pytest.approx(2.953125)
     assert config.descriptors is None
     assert config.relay_filter == tmp_path / "relay_filter"
     assert config.ctrl_coord_addr == config.ctrl_addr
-    assert config.ctrl_cookie == config.cookie_file == tmp_path / "data-coord/control_auth_cookie"
-    assert (config.tor_bin, config.torrc_extra_lines, config.log_level) == ("", (), "INFO")
+    assert config.ctrl_cookie == tmp_path / "data-coord/control_auth_cookie"
+    assert (config.tor_bin, config.log_level) == ("", "INFO")
 
 
 def test_a_value_may_refer_to_others(tmp_path: Path) -> None:
@@ -93,11 +92,6 @@ def test_paths_count_from_the_file_not_from_the_working_directory(
 )
 def test_addresses(tmp_path: Path, text: str, address: Address) -> None:
     assert load(tmp_path, f"{CONSENSUS}[coord]\nlisten_addr = {text}\n").listen_addr == address
-
-
-def test_torrc_lines(tmp_path: Path) -> None:
-    lines = "[tor]\ntorrc_extra_lines =\n  Log info stdout\n\n  # no\n  SafeLogging 0\n"
-    assert load(tmp_path, CONSENSUS + lines).torrc_extra_lines == ("Log info stdout", "SafeLogging 0")
 
 
 @pytest.mark.parametrize(
@@ -164,6 +158,7 @@ def test_a_slot_holds_set_up_warmup_duration_and_drain(tmp_path: Path, duration:
         ("[meas]\n", "unknown section [meas] (expected one of [coord], [v3bw], "),
         ("[DEFAULT]\nx = 1\n", "unknown section [DEFAULT]"),
         ("[a\u2028b]\n", "unknown section [a?b]"),
+        ("[tor]\ntorrc_extra_lines =\n", "[tor] torrc_extra_lines: unknown key (expected one of tor_bin)"),
         ("[coord]\nk\x1b[7m = 1\n", "[coord] k?[7m: unknown key"),
         ("datadir = x\n", "line 1: expected a [section] before the first key"),
         ("[coord]\ndatadir\n", "line 2: expected key = value"),
@@ -182,7 +177,7 @@ TOR = "[directory]\nsource = tor\n"
 
 
 def test_a_tor_of_our_own(tmp_path: Path) -> None:
-    config = load(tmp_path, TOR + "torrc_extra_lines =\n  SafeLogging 0\n  # no\n  Log info stdout\n")
+    config = load(tmp_path, TOR + "torrc_extra_lines =\n  SafeLogging 0\n\n  # no\n  Log info stdout\n")
     assert config.starts_directory_tor
     assert config.consensus is None
     assert (config.directory_tor_bin, config.directory_control) == ("tor", None)

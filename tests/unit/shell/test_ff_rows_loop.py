@@ -1,7 +1,6 @@
-"""The one loop: order, threads, timers, and that a bug ends it with its exception."""
+"""The one loop: order, timers, and that a bug ends it with its exception."""
 
 import asyncio
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,12 +18,10 @@ class Recorder:
 
     react: Callable[[object], Sequence[object]] = lambda event: ()
     heard: list[object] = field(default_factory=list)
-    threads: set[int] = field(default_factory=set)
     timer_s: float | None = None
 
     def handle(self, event: Any, now: Now) -> Sequence[Any]:
         self.heard.append(event)
-        self.threads.add(threading.get_ident())
         return self.react(event)
 
     def next_timer(self) -> float | None:
@@ -61,17 +58,6 @@ async def test_an_output_that_answers_at_once_is_heard_after_the_effects_before_
     await loop.run()
     loop.post("too late")
     assert len(core.heard) == 3
-
-
-async def test_events_of_other_threads_are_handled_on_the_loops_own() -> None:
-    core = Recorder(lambda event: [1])
-    loop = Loop(core, {int: lambda effect: loop.stop()})
-    thread = threading.Thread(target=loop.post_threadsafe, args=("from outside",))
-    thread.start()
-    await loop.run()
-    thread.join()
-    assert core.heard == ["from outside"]
-    assert core.threads == {threading.get_ident()}
 
 
 async def test_the_core_is_woken_when_it_asked_to_be() -> None:
