@@ -15,8 +15,12 @@ class PlanRow:
     """The slot that it has, counted from the period's start; None if it has none."""
     rate_bytes: int
     """What it is to be loaded with in that slot, cell bytes/s; 0 without a slot."""
-    capped: bool
-    """It was to have more, but that is all the team has."""
+    wanted_bytes: int
+    """What it was to have if the team were large enough, cell bytes/s."""
+    group: str | None
+    """Relays of one group share a slot; None for a relay on its own."""
+    crew: int
+    """Which part of the team measures it."""
     runs: int
     """Measurements of it that were begun in the period, whatever became of them."""
     done: bool

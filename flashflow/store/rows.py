@@ -90,7 +90,8 @@ def latest_result(row: RowMapping) -> LatestResult:
 
 def plan_row(row: PlanRow) -> Row:
     """The row of the plan table."""
-    return {**asdict(row), "rate_bytes": _count(row.rate_bytes), "raised_bytes": _count(row.raised_bytes)}
+    counts = {name: _count(getattr(row, name)) for name in ("rate_bytes", "wanted_bytes", "raised_bytes")}
+    return {**asdict(row), **counts}
 
 
 def record_from(

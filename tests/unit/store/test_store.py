@@ -165,12 +165,12 @@ def test_records_of_another_relay_do_not_mix(store: Store) -> None:
 
 
 def plan_row(fingerprint: Fingerprint, **changes: Any) -> PlanRow:
-    row = PlanRow(fingerprint, 7, 1_000_000, capped=False, runs=1, done=False, raised_bytes=0)
+    row = PlanRow(fingerprint, 7, 1_000_000, 2_000_000, "A1", 1, runs=1, done=False, raised_bytes=0)
     return replace(row, **changes)
 
 
 def test_the_plan_comes_back_as_it_was(store: Store) -> None:
-    rows = [plan_row(FINGERPRINT), plan_row(OTHER, slot=None, rate_bytes=0, capped=True, done=True)]
+    rows = [plan_row(FINGERPRINT), plan_row(OTHER, slot=None, rate_bytes=0, group=None, done=True)]
     store.save_plan(rows, whole=True)
     assert reopened(store).plan() == rows
 
