@@ -29,7 +29,6 @@ MALFORMED_TOR_RESP = "MALFORMED_TOR_RESP"
 M_DUPE_MEAS_ID = "M_DUPE_MEAS_ID"
 M_UNKNOWN_MEAS_ID = "M_UNKNOWN_MEAS_ID"
 M_START_ACTIVE_MEAS = "M_START_ACTIVE_MEAS"
-C_START_ACTIVE_MEAS = "C_START_ACTIVE_MEAS"
 RATE_EXCEEDED = "RATE_EXCEEDED"
 TARGET_NOT_ALLOWED = "TARGET_NOT_ALLOWED"
 MODE_NOT_SUPPORTED = "MODE_NOT_SUPPORTED"
@@ -42,7 +41,6 @@ FAILURE_TEXTS = {
     M_DUPE_MEAS_ID: "the measurer already has a measurement of this id",
     M_UNKNOWN_MEAS_ID: "the measurer has no measurement of this id",
     M_START_ACTIVE_MEAS: "the measurer's Tor client could not start sending",
-    C_START_ACTIVE_MEAS: "the coordinator's Tor client could not start the active phase",
     RATE_EXCEEDED: "more than the measurer's own max_rate",
     TARGET_NOT_ALLOWED: "the relay's address is not in the measurer's allowed_networks",
     MODE_NOT_SUPPORTED: "the measurer does not do this mode",

@@ -316,7 +316,7 @@ def test_a_refused_start_is_a_failure() -> None:
 
 def test_a_failure_of_the_coordinator_stops_its_measurement() -> None:
     world = in_phase(Phase.READY)
-    failure = wire.Failure(meas_id=1, code="C_START_ACTIVE_MEAS", kind=ErrorKind.LOCAL, reason="refused")
+    failure = wire.Failure(meas_id=1, code="SOME_NEW_CODE", kind=ErrorKind.LOCAL, reason="refused")
     assert lines(world.coordinator(failure)) == ["FF_STOP 1"]
     assert failures(world.effects) == []
     other = failure.model_copy(update={"meas_id": None})
