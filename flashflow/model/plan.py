@@ -17,7 +17,7 @@ class PlanRow:
     """What it is to be loaded with in that slot, cell bytes/s; 0 without a slot."""
     wanted_bytes: int
     """What it was to have if the team were large enough, cell bytes/s."""
-    group: str | None
+    group: int | None
     """Relays of one group share a slot; None for a relay on its own."""
     crew: int
     """Which part of the team measures it."""

@@ -74,7 +74,7 @@ plan = Table(
     Column("slot", Integer),
     Column("rate_bytes", Integer, nullable=False),
     Column("wanted_bytes", Integer, nullable=False),
-    Column("group", Text),
+    Column("group", Integer),
     Column("crew", Integer, nullable=False),
     Column("runs", Integer, nullable=False),
     Column("done", Boolean, nullable=False),

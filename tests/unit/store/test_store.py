@@ -165,7 +165,7 @@ def test_records_of_another_relay_do_not_mix(store: Store) -> None:
 
 
 def plan_row(fingerprint: Fingerprint, **changes: Any) -> PlanRow:
-    row = PlanRow(fingerprint, 7, 1_000_000, 2_000_000, "A1", 1, runs=1, done=False, raised_bytes=0)
+    row = PlanRow(fingerprint, 7, 1_000_000, 2_000_000, 3, 1, runs=1, done=False, raised_bytes=0)
     return replace(row, **changes)
 
 

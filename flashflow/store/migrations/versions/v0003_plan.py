@@ -18,7 +18,7 @@ def upgrade() -> None:
         sa.Column("slot", sa.Integer),
         sa.Column("rate_bytes", sa.Integer, nullable=False),
         sa.Column("wanted_bytes", sa.Integer, nullable=False),
-        sa.Column("group", sa.Text),
+        sa.Column("group", sa.Integer),
         sa.Column("crew", sa.Integer, nullable=False),
         sa.Column("runs", sa.Integer, nullable=False),
         sa.Column("done", sa.Boolean, nullable=False),
