@@ -1,6 +1,8 @@
 """Starts what fits: one pass over the queue, giving each measurement its measurers, rates and circuits."""
 
 from base64 import b64encode
+from collections.abc import Collection
+from dataclasses import asdict
 from heapq import nlargest
 from ipaddress import ip_address
 from math import ceil
@@ -13,6 +15,7 @@ from coordinator.core.state import Measurer, Request, State
 from flashflow.model.circuits import echo_circuits, loop_circuits
 from flashflow.model.clock import Now
 from flashflow.model.ids import Fingerprint
+from flashflow.model.network import NetworkLimits, network_limits
 from flashflow.model.relay import RelayInfo
 from flashflow.torctl import commands
 from flashflow.torctl.client import SendTorCommand
@@ -75,7 +78,7 @@ def _wanted_bytes(state: State, request: Request, capacity: int) -> int:
 def _start(state: State, request: Request, rates: dict[str, int], now: Now) -> list[Effect]:
     relay = state.relays[request.fingerprint]
     shares = {
-        name: _share(state, state.team[name], request.mode, rate, len(rates)) for name, rate in rates.items()
+        name: _share(state, state.team[name], request.mode, rate, rates) for name, rate in rates.items()
     }
     meas = Measurement(
         request.meas_id, relay, request.mode, now, request.scheduled, shares, watchers=request.watchers
@@ -116,12 +119,26 @@ def _connect(state: State, meas: Measurement, name: str) -> wire.ConnectToRelay:
         ed25519=b64encode(relay.ed25519 or b"").decode(),
         ntor=b64encode(relay.ntor_key or b"").decode(),
         token=share.token.hex(),
+        limits=_wire_limits(_loop_limits(state, share.host, meas.shares)) if meas.mode == "loop" else None,
     )
 
 
-def _share(state: State, measurer: Measurer, mode: str, rate_bytes: int, team_size: int) -> Share:
-    circuits = echo_circuits if mode == "echo" else loop_circuits
-    n_circs = circuits(rate_bytes, ASSUMED_ROUND_TRIP_S, team_size)
+def _loop_limits(state: State, host: str, names: Collection[str]) -> NetworkLimits:
+    """What a measurer at `host` may do to a relay: the relay sees those of one address as one."""
+    together = sum(state.team[name].host == host for name in names)
+    return network_limits(state.header.params).shared_by(together)
+
+
+def _wire_limits(limits: NetworkLimits) -> wire.LoopLimits:
+    return wire.LoopLimits(**asdict(limits))
+
+
+def _share(state: State, measurer: Measurer, mode: str, rate_bytes: int, names: Collection[str]) -> Share:
+    if mode == "echo":
+        n_circs = echo_circuits(rate_bytes, ASSUMED_ROUND_TRIP_S, len(names))
+    else:
+        limits = _loop_limits(state, measurer.host, names)
+        n_circs = loop_circuits(rate_bytes, ASSUMED_ROUND_TRIP_S, limits)
     return Share(measurer.name, measurer.host, rate_bytes, n_circs, state.draw.take("token", 16))
 
 

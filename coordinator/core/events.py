@@ -1,9 +1,10 @@
 """What happened: everything that the core hears of, besides torctl's events and TimerFired."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from flashflow.directory.filter import RelayFilter
 from flashflow.model.ids import Fingerprint, MeasId, Mode
+from flashflow.model.network import ConsensusHeader
 from flashflow.model.relay import RelayInfo
 from flashflow.model.results import MeasurementRecord
 from flashflow.store.latest import LatestResult
@@ -62,6 +63,8 @@ class RelaysLoaded:
     """Every relay of the consensus."""
     relay_filter: RelayFilter
     """Which of them may be measured."""
+    header: ConsensusHeader = field(default_factory=ConsensusHeader)
+    """What the consensus says of the network."""
 
 
 @dataclass(frozen=True, slots=True)

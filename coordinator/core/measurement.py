@@ -61,7 +61,7 @@ TRANSITIONS: dict[tuple[Phase, Trigger], Phase] = {
 DEADLINES: dict[Phase, Callable[[Params], float]] = {
     Phase.LAUNCHING: lambda params: 5.0,
     Phase.PARAMS: lambda params: 10.0,
-    Phase.CONNECTING: lambda params: 10.0,
+    Phase.CONNECTING: lambda params: SETUP_S,
     Phase.STARTING: lambda params: 5.0,
     Phase.ACTIVE: lambda params: params.warmup_s + params.duration_s + DRAIN_S,
     Phase.SAVING: lambda params: 60.0,

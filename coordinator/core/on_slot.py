@@ -41,6 +41,7 @@ def _take_up(state: State, progress: Progress, now: Now) -> list[Effect]:
 def on_relays(state: State, event: RelaysLoaded, now: Now) -> list[Effect]:
     """Consensus and filter as they are now."""
     state.relays = {relay.fingerprint: relay for relay in event.relays}
+    state.header = event.header
     state.rules = event.relay_filter.resolve(event.relays)
     state.relays_error = None
     measured = len(_to_measure(state))

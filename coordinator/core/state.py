@@ -9,6 +9,7 @@ from coordinator.core.measurement import RUNNING, Measurement
 from coordinator.core.params import Params
 from flashflow.directory.filter import Rule
 from flashflow.model.ids import Fingerprint, MeasId, Mode
+from flashflow.model.network import ConsensusHeader
 from flashflow.model.relay import RelayInfo
 from flashflow.store.latest import LatestResult
 
@@ -69,6 +70,8 @@ class State:
     """When the service came up."""
     relays: dict[Fingerprint, RelayInfo] = field(default_factory=dict)
     """The consensus, in its order."""
+    header: ConsensusHeader = field(default_factory=ConsensusHeader)
+    """What the consensus says of the network."""
     rules: dict[Fingerprint, Rule] = field(default_factory=dict)
     """The relay filter's rule for each relay that it names; none before it is loaded."""
     relays_error: str | None = None

@@ -7,11 +7,11 @@ from typing import Protocol
 
 from coordinator.core.events import RelaysFailed, RelaysLoaded
 from flashflow.config.coord import CoordConfig
-from flashflow.directory.files import load_relays
+from flashflow.directory.files import load_consensus
 from flashflow.directory.filter import load_filter
 from flashflow.directory.tor import TorDirectory, TorSettings
 from flashflow.model.errors import FlashFlowError
-from flashflow.model.relay import RelayInfo
+from flashflow.model.network import Consensus
 from flashflow.shell.tasks import TaskGroupOfNamed
 
 Post = Callable[[object], None]
@@ -55,11 +55,11 @@ class FileSource:
         consensus = self._config.consensus
         assert consensus is not None  # load_coord refuses a file without one
         try:
-            relays = await load_relays(consensus, self._config.descriptors)
+            loaded = await load_consensus(consensus, self._config.descriptors)
         except FlashFlowError as error:
             self._post(RelaysFailed(error.reason))
         else:
-            self._post(await with_filter(relays, self._config.relay_filter))
+            self._post(await with_filter(loaded, self._config.relay_filter))
 
 
 class TorSource:
@@ -75,7 +75,7 @@ class TorSource:
                 data_dir=config.directory_tor_datadir,
                 extra_lines=config.directory_torrc_extra_lines,
             ),
-            on_relays=self._loaded,
+            on_consensus=self._loaded,
             on_failed=lambda reason: post(RelaysFailed(reason)),
         )
 
@@ -87,13 +87,14 @@ class TorSource:
         """Read soon."""
         self._tor.refresh()
 
-    async def _loaded(self, relays: tuple[RelayInfo, ...]) -> None:
-        self._post(await with_filter(relays, self._filter))
+    async def _loaded(self, consensus: Consensus) -> None:
+        self._post(await with_filter(consensus, self._filter))
 
 
-async def with_filter(relays: tuple[RelayInfo, ...], filter_file: Path) -> RelaysLoaded | RelaysFailed:
-    """The relays with the filter as the file has it now, or why that cannot be read."""
+async def with_filter(consensus: Consensus, filter_file: Path) -> RelaysLoaded | RelaysFailed:
+    """The consensus with the filter as the file has it now, or why that cannot be read."""
     try:
-        return RelaysLoaded(relays, await asyncio.to_thread(load_filter, filter_file))
+        relay_filter = await asyncio.to_thread(load_filter, filter_file)
+        return RelaysLoaded(consensus.relays, relay_filter, consensus.header)
     except FlashFlowError as error:
         return RelaysFailed(error.reason)

@@ -1,4 +1,4 @@
-"""Relays from a consensus and server descriptors, in files or in a running tor, read in a process of its own."""
+"""A consensus and server descriptors, in files or in a running tor, read in a process of its own."""
 
 import asyncio
 import contextlib
@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from flashflow.directory.header import header_from_json
 from flashflow.model.errors import LocalError
 from flashflow.model.ids import Address, Fingerprint
+from flashflow.model.network import Consensus
 from flashflow.model.relay import RelayInfo
 from flashflow.shell.parent import child_environment
 from flashflow.shell.torcontrol import ControlPlace
@@ -27,7 +29,12 @@ _log = logging.getLogger(__name__)
 
 
 async def load_relays(consensus: Path, descriptors: Path | None) -> tuple[RelayInfo, ...]:
-    """The relays of the consensus, by fingerprint, with keys and bandwidths of their descriptors where known.
+    """The relays of `load_consensus`, which says more."""
+    return (await load_consensus(consensus, descriptors)).relays
+
+
+async def load_consensus(consensus: Path, descriptors: Path | None) -> Consensus:
+    """The consensus, its relays by fingerprint with keys and bandwidths of their descriptors where known.
 
     Entries that cannot be read are left out, with a warning in the log. Raises LocalError that names the file if a
     file is missing, damaged or no consensus. Must run on the main thread's loop, which parents the process.
@@ -36,12 +43,12 @@ async def load_relays(consensus: Path, descriptors: Path | None) -> tuple[RelayI
     return await _run(str(consensus), paths)
 
 
-async def load_relays_from_tor(place: ControlPlace) -> tuple[RelayInfo, ...]:
+async def load_consensus_from_tor(place: ControlPlace) -> Consensus:
     """The same from the tor whose control port is at `place`. Raises LocalError, also if it has no consensus yet."""
     return await _run(f"tor at {place}", [CONTROL_OPTION, str(place)])
 
 
-async def _run(source: str, arguments: list[str]) -> tuple[RelayInfo, ...]:
+async def _run(source: str, arguments: list[str]) -> Consensus:
     """What the process says of `source`."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -66,7 +73,7 @@ async def _run(source: str, arguments: list[str]) -> tuple[RelayInfo, ...]:
             await process.wait()
     if status != 0:
         raise _failed(source, errors, status)
-    return await _relays(source, output)
+    return await _consensus(source, output)
 
 
 async def _read(pipe: asyncio.StreamReader | None) -> bytes:
@@ -87,19 +94,20 @@ def _failed(source: str, errors: bytes, status: int) -> LocalError:
     return LocalError(f"{source}: the process that reads it ended with status {status}: {last[:300]}")
 
 
-async def _relays(source: str, output: bytes) -> tuple[RelayInfo, ...]:
+async def _consensus(source: str, output: bytes) -> Consensus:
     """Other work of the loop goes on in between: it is a quarter of a second's work for the whole network."""
     lines = output.splitlines()
     if not lines:
         raise LocalError(f"{source}: the process that reads it said nothing")
-    for warning in json.loads(lines[0])["warnings"]:
+    first = json.loads(lines[0])
+    for warning in first["warnings"]:
         _log.warning("%s", warning)
     relays = []
     for number, line in enumerate(lines[1:]):
         relays.append(relay_from_json(json.loads(line)))
         if number % LINES_AT_ONCE == 0:
             await asyncio.sleep(0)
-    return tuple(relays)
+    return Consensus(header_from_json(first["header"]), tuple(relays))
 
 
 def relay_to_json(relay: RelayInfo) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """`python -m flashflow.directory.parse CONSENSUS [DESCRIPTORS]`: the relays as JSON lines on stdout.
 
-`… parse --control PATH|HOST:PORT` takes both from a running tor, by its control port. The first line is {"warnings": [...]}. A file that cannot be used is one line `error: FILE: reason` on stderr and exit
+`… parse --control PATH|HOST:PORT` takes both from a running tor, by its control port. The first line is {"warnings": [...],
+"header": {...}}. A file that cannot be used is one line `error: FILE: reason` on stderr and exit
 status 1. One entry that cannot be read costs that entry only. Files may be compressed (xz or gzip). Tor keeps fresh
 descriptors in a second file beside `cached-descriptors`, with `.new` behind its name: it is read as well.
 
@@ -20,8 +21,10 @@ from pathlib import Path
 from flashflow.directory.entries import Descriptor, read_descriptor, relay_of
 from flashflow.directory.fetch import CONSENSUS_KEY, DESCRIPTORS_KEY, fetch
 from flashflow.directory.files import CONTROL_OPTION, relay_to_json
+from flashflow.directory.header import header_to_json, read_header
 from flashflow.model.errors import LocalError
 from flashflow.model.ids import Fingerprint
+from flashflow.model.network import Consensus
 from flashflow.model.relay import RelayInfo
 from flashflow.shell.parent import follow_parent
 from flashflow.shell.torcontrol import parse_place
@@ -29,6 +32,8 @@ from flashflow.shell.torcontrol import parse_place
 MAX_TEXT_BYTES = 512 << 20
 """Ten times a full network's descriptors; more is another file, or a bomb."""
 _VERSION_LINE = b"network-status-version "
+_ENTRY = b"r "
+"""What a router entry begins with."""
 
 
 def main(arguments: list[str]) -> int:
@@ -36,37 +41,38 @@ def main(arguments: list[str]) -> int:
     warnings: list[str] = []
     try:
         if arguments[0] == CONTROL_OPTION:
-            relays = _from_tor(arguments[1], warnings)
+            consensus = _from_tor(arguments[1], warnings)
         else:
-            relays = _from_files(*(Path(argument) for argument in arguments), warnings=warnings)
+            consensus = _from_files(*(Path(argument) for argument in arguments), warnings=warnings)
     except LocalError as error:
         print(f"error: {error.reason}", file=sys.stderr)
         return 1
-    print(json.dumps({"warnings": warnings}))
-    for relay in relays:
+    print(json.dumps({"warnings": warnings, "header": header_to_json(consensus.header)}))
+    for relay in consensus.relays:
         print(json.dumps(relay_to_json(relay)))
     return 0
 
 
-def _from_tor(place: str, warnings: list[str]) -> list[RelayInfo]:
+def _from_tor(place: str, warnings: list[str]) -> Consensus:
     consensus, descriptors = fetch(parse_place(place))
     newest: dict[Fingerprint, Descriptor] = {}
     _add_descriptors(f"{DESCRIPTORS_KEY} of {place}", descriptors, newest, warnings)
-    return _relays(f"{CONSENSUS_KEY} of {place}", consensus, newest, warnings)
+    return _consensus(f"{CONSENSUS_KEY} of {place}", consensus, newest, warnings)
 
 
-def _from_files(consensus: Path, descriptors: Path | None = None, *, warnings: list[str]) -> list[RelayInfo]:
+def _from_files(consensus: Path, descriptors: Path | None = None, *, warnings: list[str]) -> Consensus:
     newest = _descriptors(descriptors, warnings) if descriptors else {}
-    return _relays(str(consensus), _read(consensus), newest, warnings)
+    return _consensus(str(consensus), _read(consensus), newest, warnings)
 
 
-def _relays(
+def _consensus(
     name: str, text: bytes, descriptors: dict[Fingerprint, Descriptor], warnings: list[str]
-) -> list[RelayInfo]:
-    """The relays of the consensus `text`, by fingerprint; messages call it `name`."""
+) -> Consensus:
+    """The consensus `text`; messages call it `name`."""
     relays: dict[Fingerprint, RelayInfo] = {}
     skipped = 0
-    for entry in _entries(name, text):
+    lines = _lines(name, text)
+    for entry in _split(lines, _ENTRY):
         relay = relay_of(entry, descriptors)
         if relay is None or relay.fingerprint in relays:
             skipped += 1
@@ -76,11 +82,12 @@ def _relays(
         warnings.append(f"{name}: {skipped} router entries cannot be read and are left out")
     if skipped and not relays:
         raise LocalError(f"{name}: none of its {skipped} router entries can be read")
-    return [relays[fingerprint] for fingerprint in sorted(relays)]
+    header = itertools.takewhile(lambda line: not line.startswith(_ENTRY), lines)
+    return Consensus(read_header(list(header)), tuple(relays[fingerprint] for fingerprint in sorted(relays)))
 
 
-def _entries(name: str, text: bytes) -> Iterator[bytes]:
-    """The router entries of a consensus. Raises LocalError for anything else and for one that is cut off."""
+def _lines(name: str, text: bytes) -> list[bytes]:
+    """The lines of a consensus, header and router entries. Raises LocalError for anything else and for one that is cut off."""
     lines = text.splitlines(keepends=True)
     start = next((place for place, line in enumerate(lines) if not line.startswith(b"@")), len(lines))
     if start == len(lines) or not lines[start].startswith(_VERSION_LINE):
@@ -96,7 +103,7 @@ def _entries(name: str, text: bytes) -> Iterator[bytes]:
     footer = next((place for place, line in enumerate(lines) if line.rstrip() == b"directory-footer"), None)
     if footer is None:
         raise LocalError(f"{name}: damaged: the consensus is cut off, it has no directory-footer")
-    return _split(lines[start:footer], b"r ")
+    return lines[start:footer]
 
 
 def _descriptors(path: Path, warnings: list[str]) -> dict[Fingerprint, Descriptor]:

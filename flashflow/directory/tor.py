@@ -1,7 +1,7 @@
 """Relays from a stock tor: one that this service runs, or one that runs already.
 
 tor is kept running by `TorKeeper`, whose stem thread hears NEWCONSENSUS and NEWDESC; each asks for a reading, several
-of them for one. A reading is a process of its own (`load_relays_from_tor`), which talks to tor's control port by
+of them for one. A reading is a process of its own (`load_consensus_from_tor`), which talks to tor's control port by
 itself, so neither the texts nor their parsing touch this process.
 """
 
@@ -16,9 +16,9 @@ from typing import Final
 
 import stem.response.events
 
-from flashflow.directory.files import load_relays_from_tor
+from flashflow.directory.files import load_consensus_from_tor
 from flashflow.model.errors import FlashFlowError
-from flashflow.model.relay import RelayInfo
+from flashflow.model.network import Consensus
 from flashflow.shell.files import write_private
 from flashflow.shell.torcontrol import ControlPlace
 from flashflow.shell.tordriver import Subscription
@@ -85,19 +85,19 @@ def torrc(settings: TorSettings, pid: int) -> str:
 class TorDirectory:
     """Keeps the tor, and reads the relays out of it when they change.
 
-    On the loop: `on_relays` is awaited with every reading, `on_failed` gets one line when a reading fails or tor is gone; what was read
-    before is still the best there is.
+    On the loop: `on_consensus` is awaited with every reading, `on_failed` gets one line when a reading fails or tor is
+    gone; what was read before is still the best there is.
     """
 
     def __init__(
         self,
         settings: TorSettings,
         *,
-        on_relays: Callable[[tuple[RelayInfo, ...]], Awaitable[None]],
+        on_consensus: Callable[[Consensus], Awaitable[None]],
         on_failed: Callable[[str], None],
     ) -> None:
         self._settings = settings
-        self._on_relays = on_relays
+        self._on_consensus = on_consensus
         self._on_failed = on_failed
         self._up = False
         self._wanted = asyncio.Event()
@@ -148,13 +148,13 @@ class TorDirectory:
 
     async def _read(self) -> None:
         try:
-            relays = await load_relays_from_tor(self._settings.control)
+            consensus = await load_consensus_from_tor(self._settings.control)
         except FlashFlowError as error:
             if self._up:  # if it is not, its loss was told, and is the better reason
                 self._on_failed(error.reason)
                 asyncio.get_running_loop().call_later(RETRY_S, self.refresh)
         else:
-            await self._on_relays(relays)
+            await self._on_consensus(consensus)
 
 
 def command(settings: TorSettings) -> list[str]:

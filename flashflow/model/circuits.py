@@ -3,18 +3,21 @@
 import math
 from dataclasses import dataclass
 
+from flashflow.model.network import CEILING, LEAST_CELLS, NetworkLimits
 from flashflow.model.units import CELL_BYTES
 
 QUEUE_DELAY_S = 0.1
 """Data kept outstanding beyond the round trip, seconds of rate (architecture: rules of counting)."""
-CIRCUIT_CELLS = 800
-"""Most cells outstanding on a circuit: 0.8 of the live network's circ_max_cell_queue_size_out of 1000."""
+CIRCUIT_CELLS = CEILING.circuit_cells
+"""Most cells outstanding on a circuit, in echo mode as in loop mode."""
 ECHO_SOCKETS_TEAM = 160
 """Most sockets that a whole team opens to one relay in echo mode (proposal 316, s = 160)."""
 LOOP_CIRCUITS_MEASURER = 16
-"""Most circuits, each its own connection, that one measurer builds to a relay in loop mode: they fit into the live
-network's bursts of 40 connections and 60 circuits (2024) for two measurers at one address, with some to spare."""
-MIN_WINDOW_CELLS = 8
+"""Most circuits, each its own connection, that one measurer builds to a relay in loop mode: what one more brings is
+little, and those that are lost can be replaced within the network's limits."""
+LOOP_OPENING_S = 2.0
+"""All circuits of a loop measurement can be opened within this: half of what a measurer's Tor client waits for them."""
+MIN_WINDOW_CELLS = LEAST_CELLS
 """Below this many outstanding cells a circuit only adds overhead: fewer circuits before smaller windows."""
 
 
@@ -62,7 +65,13 @@ def echo_circuits(rate_bytes: float, round_trip_s: float, team_size: int) -> int
     return plan_circuits(rate_bytes, round_trip_s, limits).n_circs
 
 
-def loop_circuits(rate_bytes: float, round_trip_s: float, team_size: int) -> int:
+def loop_circuits(rate_bytes: float, round_trip_s: float, network: NetworkLimits) -> int:
     """Circuits that a measurer builds in loop mode for its share `rate_bytes`; the relay reads each cell twice."""
-    limits = CircuitLimits(max_circuits=LOOP_CIRCUITS_MEASURER, min_circuits=4)
-    return plan_circuits(rate_bytes / 2, round_trip_s, limits).n_circs
+    most = min(
+        LOOP_CIRCUITS_MEASURER,
+        network.connections,
+        int(network.connections_burst + LOOP_OPENING_S * network.connections_per_s),
+        int(network.circuits_burst + LOOP_OPENING_S * network.circuits_per_s),
+    )
+    limits = CircuitLimits(most, network.circuit_cells, min_circuits=4)
+    return min(most, plan_circuits(rate_bytes / 2, round_trip_s, limits).n_circs)

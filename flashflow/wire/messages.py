@@ -19,6 +19,7 @@ from pydantic import (
 
 from flashflow.model.errors import ErrorKind, PeerError, UsageError
 from flashflow.model.ids import parse_address
+from flashflow.model.network import CEILING, LEAST_CELLS
 
 PROTOCOL_VERSION = 1
 MAX_REASON_CHARS = 400
@@ -90,6 +91,23 @@ class _Wire(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+class LoopLimits(_Wire):
+    """How the relays of a network may be treated in loop mode, by its consensus: see `model.network.NetworkLimits`."""
+
+    connections: Annotated[int, Field(ge=1, le=CEILING.connections)] = CEILING.connections
+    """Most connections at once, a circuit on each."""
+    connections_burst: Annotated[int, Field(ge=1, le=CEILING.connections_burst)] = CEILING.connections_burst
+    """Connections that may be opened at one moment."""
+    connections_per_s: Annotated[float, Field(gt=0, le=CEILING.connections_per_s)] = CEILING.connections_per_s
+    """Connections that may be opened a second after that."""
+    circuits_burst: Annotated[int, Field(ge=1, le=CEILING.circuits_burst)] = CEILING.circuits_burst
+    """Circuits that may be created at one moment."""
+    circuits_per_s: Annotated[float, Field(gt=0, le=CEILING.circuits_per_s)] = CEILING.circuits_per_s
+    """Circuits that may be created a second after that."""
+    circuit_cells: Annotated[int, Field(ge=LEAST_CELLS, le=CEILING.circuit_cells)] = CEILING.circuit_cells
+    """Most cells outstanding on a circuit."""
+
+
 class ConnectToRelay(_Wire):
     """Coordinator: open circuits to this relay, for this measurement."""
 
@@ -116,6 +134,8 @@ class ConnectToRelay(_Wire):
     """The relay's ntor onion key, base64 of 32 bytes."""
     token: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", repr=False)]
     """Secret by which the relay knows this measurer in this measurement, 16 bytes in hex; never logged."""
+    limits: LoopLimits | None = None
+    """Loop mode: what this measurer may do to the relay; None: as the live network has it."""
 
 
 class ConnectedToRelay(_Wire):

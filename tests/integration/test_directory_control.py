@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flashflow.directory import parse
-from flashflow.directory.files import CONTROL_OPTION, load_relays_from_tor
+from flashflow.directory.files import CONTROL_OPTION, load_consensus_from_tor
 from flashflow.model.errors import LocalError
 from flashflow.model.ids import Address
 from flashflow.shell.torcontrol import ControlPlace
@@ -65,7 +65,8 @@ async def test_relays_with_and_without_descriptors(
     consensus = data(CONSENSUS, consensus_of(entry_of(1), entry_of(2)))
     texts = {"PROTOCOLINFO": OPEN, CONSENSUS: consensus, DESCRIPTORS: data(DESCRIPTORS, descriptor_of(2))}
     async with control_port(place, texts) as commands:
-        relays = {relay.fingerprint: relay.measurable for relay in await load_relays_from_tor(place)}
+        loaded = await load_consensus_from_tor(place)
+    relays = {relay.fingerprint: relay.measurable for relay in loaded.relays}
     assert relays == {fingerprint_of(1): False, fingerprint_of(2): True}
     asked = [command for command in commands if command.startswith(("GETINFO dir", "GETINFO desc"))]
     assert asked == [f"GETINFO {CONSENSUS}", f"GETINFO {DESCRIPTORS}"]
@@ -82,7 +83,7 @@ async def test_no_descriptors_yet(
     async with control_port(place, {"PROTOCOLINFO": OPEN, **texts}):
         assert await asyncio.to_thread(parse.main, [CONTROL_OPTION, str(place)]) == 0
     warnings, relay = (json.loads(line) for line in capsys.readouterr().out.splitlines())
-    assert warnings == {"warnings": []}
+    assert warnings["warnings"] == []
     assert (relay["fingerprint"], relay["ntor_key"]) == (fingerprint_of(1), None)
 
 
@@ -129,5 +130,5 @@ async def test_a_refusal_is_one_line(
 
 async def test_nothing_listens(tmp_path: Path) -> None:
     with pytest.raises(LocalError) as caught:
-        await load_relays_from_tor(tmp_path / "control")
+        await load_consensus_from_tor(tmp_path / "control")
     assert caught.value.reason == f"tor at {tmp_path}/control: [Errno 2] No such file or directory"

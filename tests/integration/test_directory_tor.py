@@ -149,6 +149,7 @@ async def test_attached_to_a_tor_that_runs(authority: RealTor, tmp_path: Path, k
     async with tor_directory(tmp_path / "tor", (), control_of(authority, kind)) as (_, told):
         await until(lambda: bool(told.readings) and told.readings[-1] != (), "the relay")
         assert told.readings[-1][0].measurable
+        assert abs(told.headers[-1].valid_after_utc_s - time.time()) < 300
     assert authority.process.poll() is None, "a tor that is not ours goes on"
     assert not (tmp_path / "tor" / "torrc").exists()
 

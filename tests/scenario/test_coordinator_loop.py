@@ -4,7 +4,10 @@ import pytest
 
 from coordinator.core import effects as do
 from coordinator.core import events as ev
+from flashflow.directory.filter import RelayFilter
 from flashflow.model.circuits import LOOP_CIRCUITS_MEASURER
+from flashflow.model.network import ConsensusHeader
+from flashflow.torctl import events as tor
 from flashflow.torctl.client import SendTorCommand, TorCameUp, TorWasLost
 from flashflow.wire import messages as wire
 from support.coordinator_world import World, relay
@@ -23,6 +26,35 @@ def connect(world: World) -> None:
     for name, share in list(world.meas.shares.items()):
         message = wire.ConnectedToRelay(meas_id=world.meas.meas_id, n_circs=share.n_circs)
         world.say(ev.MeasurerSaid(name, message))
+
+
+def asked_limits(world: World) -> list[wire.LoopLimits]:
+    return [e.message.limits for e in world.of(do.SendToMeasurer) if e.message.type == "ConnectToRelay"]
+
+
+def test_measurers_at_one_address_share_what_the_live_network_allows(world: World) -> None:
+    world.ctrl("measure relay1 wait")
+    shared = wire.LoopLimits(
+        connections=20, connections_burst=10, connections_per_s=5.0, circuits_burst=15, circuits_per_s=1.0
+    )
+    assert asked_limits(world) == [shared, shared]
+
+
+def test_the_newest_consensus_sets_the_limits(world: World) -> None:
+    world.say(ev.MeasurerJoined("m2", 62_500_000, "127.0.0.2"))
+    for count in (50, 16):
+        header = ConsensusHeader(params={"DoSConnectionMaxConcurrentCount": count})
+        world.say(ev.RelaysLoaded(world.relays, RelayFilter.parse(LOOP, "filter"), header))
+    world.ctrl("measure relay1 wait")
+    assert asked_limits(world) == [wire.LoopLimits(connections=6)] * 2
+    assert [share.n_circs for share in world.meas.shares.values()] == [6, 6]
+
+
+def test_echo_mode_has_none(world: World) -> None:
+    world.ctrl("measure relay2 wait")
+    world.reply("LAUNCHED 7")
+    world.say(tor.ParamsOk(world.meas.meas_id, True, None))
+    assert asked_limits(world) == [None, None]
 
 
 def report_all(world: World, recv: int) -> None:

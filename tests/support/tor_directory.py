@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 
 from flashflow.directory.tor import TorDirectory, TorSettings
+from flashflow.model.network import Consensus, ConsensusHeader
 from flashflow.model.relay import RelayInfo
 from flashflow.shell.files import make_private_dir
 from flashflow.shell.torcontrol import ControlPlace
@@ -30,11 +31,13 @@ class Told:
 
     def __init__(self) -> None:
         self.readings: list[tuple[RelayInfo, ...]] = []
+        self.headers: list[ConsensusHeader] = []
         self.failures: list[str] = []
 
-    async def take(self, relays: tuple[RelayInfo, ...]) -> None:
-        """on_relays."""
-        self.readings.append(relays)
+    async def take(self, consensus: Consensus) -> None:
+        """on_consensus."""
+        self.readings.append(consensus.relays)
+        self.headers.append(consensus.header)
 
 
 async def until(condition: Callable[[], bool], what: str, timeout_s: float = 40.0) -> None:
@@ -53,7 +56,7 @@ async def tor_directory(
     make_private_dir(data_dir)
     told = Told()
     settings = TorSettings(attach_to, tor_bin, data_dir, extra)
-    directory = TorDirectory(settings, on_relays=told.take, on_failed=told.failures.append)
+    directory = TorDirectory(settings, on_consensus=told.take, on_failed=told.failures.append)
     running = asyncio.create_task(directory.run())
     try:
         yield directory, told

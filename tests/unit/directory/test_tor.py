@@ -11,7 +11,7 @@ from flashflow.directory import tor
 from flashflow.directory.tor import TorDirectory, TorSettings, command, torrc
 from flashflow.model.errors import LocalError
 from flashflow.model.ids import Address
-from flashflow.model.relay import RelayInfo
+from flashflow.model.network import Consensus, ConsensusHeader
 from flashflow.shell.torcontrol import parse_place
 from support.coordinator_world import relay
 
@@ -82,12 +82,12 @@ class Scene:
     """A TorDirectory whose readings a test answers."""
 
     def __init__(self) -> None:
-        self.answers: list[tuple[RelayInfo, ...] | LocalError] = []
+        self.answers: list[Consensus | LocalError] = []
         self.told: list[Any] = []
         self.reading = asyncio.Event()
         self.begun = 0
 
-    async def read(self, place: object) -> tuple[RelayInfo, ...]:
+    async def read(self, place: object) -> Consensus:
         assert place == SETTINGS.data_dir / "control"
         self.begun += 1
         await self.reading.wait()
@@ -96,8 +96,8 @@ class Scene:
             raise answer
         return answer
 
-    async def take(self, relays: tuple[RelayInfo, ...]) -> None:
-        self.told.append(relays)
+    async def take(self, consensus: Consensus) -> None:
+        self.told.append(consensus)
 
 
 async def settle() -> None:
@@ -110,11 +110,11 @@ async def settle() -> None:
 async def scene(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
     made = Scene()
     monkeypatch.setattr(tor, "TorKeeper", Keeper)
-    monkeypatch.setattr(tor, "load_relays_from_tor", made.read)
+    monkeypatch.setattr(tor, "load_consensus_from_tor", made.read)
     monkeypatch.setattr(tor, "write_private", lambda path, content: None)
     monkeypatch.setattr(tor, "SETTLE_S", 0.0)
     monkeypatch.setattr(tor, "REST_FACTOR", 0.0)
-    directory = TorDirectory(SETTINGS, on_relays=made.take, on_failed=made.told.append)
+    directory = TorDirectory(SETTINGS, on_consensus=made.take, on_failed=made.told.append)
     running = asyncio.create_task(directory.run())
     await settle()
     yield made
@@ -124,7 +124,7 @@ async def scene(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
     assert Keeper.made.ended
 
 
-A, B = (relay(1),), (relay(1), relay(2))
+A, B = (Consensus(ConsensusHeader(), relays) for relays in ((relay(1),), (relay(1), relay(2))))
 
 
 async def test_read_when_tor_is_up_and_again_at_news(scene: Scene) -> None:

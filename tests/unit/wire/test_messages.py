@@ -12,6 +12,7 @@ from flashflow.wire.messages import (
     Failure,
     Heartbeat,
     Hello,
+    LoopLimits,
     Message,
     Stop,
     Welcome,
@@ -25,6 +26,7 @@ from support.wire_pair import KEY, TOKEN, failure, go, order, report
 MESSAGES = [
     order(),
     order(relay_addr="[2001:db8::1]:443", mode="loop", warmup_s=0),
+    order(mode="loop", limits=LoopLimits(connections=7, connections_per_s=0.25, circuit_cells=8)),
     ConnectedToRelay(meas_id=2**32 - 1, n_circs=160),
     go(),
     Stop(meas_id=1, reason="cancelled"),
@@ -83,6 +85,12 @@ def test_envelopes_survive_the_wire(envelope: Hello) -> None:
         ("token", TOKEN + "00"),
         ("type", "Unknown"),
         ("type", ["ConnectToRelay"]),
+        ("limits", {"connections": 41}),
+        ("limits", {"connections_per_s": 0}),
+        ("limits", {"connections_per_s": float("nan")}),
+        ("limits", {"circuits_burst": 2.5}),
+        ("limits", {"circuit_cells": 7}),
+        ("limits", {"more": 1}),
         ("extra", 1),
     ],
 )
