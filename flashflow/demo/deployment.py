@@ -14,7 +14,7 @@ from flashflow.demo.child import Child, ChildFailedError, stop_all
 from flashflow.demo.plan import BACKGROUND_RATIO, MEASURERS, Plan
 from flashflow.demo.team import WARMUP_S, Team, TeamSettings
 from flashflow.directory.files import load_relays
-from flashflow.model.ids import Address, Fingerprint, parse_address, parse_fingerprint
+from flashflow.model.ids import Address, Fingerprint, Mode, parse_address, parse_fingerprint
 from flashflow.model.relay import RelayInfo
 from flashflow.relay.identity import DESCRIPTOR_FILE
 from flashflow.shell.parent import own_command
@@ -51,19 +51,30 @@ class RunningRelay:
 class Deployment(Team):
     """The processes of one demo; as a context manager it ends them all, whatever happens."""
 
+    mode: Mode = "echo"
+    """How its relays are measured."""
+
     def __init__(
         self,
         plan: Plan,
         folder: Path,
         relay_command: Sequence[str] | None = None,
         commands: Mapping[str, Sequence[str]] | None = None,
+        *,
+        relay_host: str | None = None,
+        relay_exec: Sequence[str] = (),
     ) -> None:
-        """`relay_command` starts the relays instead of `flashflow relay`, `commands` those of these nicknames."""
+        """`relay_command` starts the relays instead of `flashflow relay`, `commands` those of these nicknames.
+
+        Relays that are elsewhere than the team: at `relay_host`, their command lines begin with `relay_exec`.
+        """
         super().__init__(folder)
         self.plan = plan
         self.relays: list[RunningRelay] = []
         self._relay_command = relay_command or own_command("relay")
         self._commands = commands or {}
+        self._relay_host = relay_host or plan.host
+        self._relay_exec = relay_exec
         self._known: dict[Fingerprint, RelayInfo] = {}
 
     def start(self) -> None:
@@ -74,7 +85,7 @@ class Deployment(Team):
         self.start_team(
             TeamSettings(
                 host=self.plan.host,
-                networks=f"{self.plan.host}/{128 if ':' in self.plan.host else 32}",
+                networks=f"{self._relay_host}/{128 if ':' in self._relay_host else 32}",
                 duration_s=self.plan.duration_s,
                 measurer_mbps=self.plan.measurer_mbps,
                 directory=DIRECTORY,
@@ -129,9 +140,9 @@ class Deployment(Team):
         spec = RelaySpec(
             self.folder / name,
             name,
-            (Address(self.plan.host, 0),),
+            (Address(self._relay_host, 0),),
             (*_words(options), *flags),
-            tuple(self._commands.get(name, self._relay_command)),
+            (*self._relay_exec, *self._commands.get(name, self._relay_command)),
         )
         return self.start_child(name, spec.argv())
 
@@ -141,7 +152,7 @@ class Deployment(Team):
         (net / "descriptors").write_text("".join(descriptors))
         weights = {relay.fingerprint: 1 for relay in self.relays}
         (net / "consensus").write_text(assemble(descriptors, weights, datetime.now(UTC)))
-        rules = "".join(f"allow {relay.fingerprint} mode=echo\n" for relay in self.relays)
+        rules = "".join(f"allow {relay.fingerprint} mode={self.mode}\n" for relay in self.relays)
         (net / "relay_filter").write_text(rules)
         known = asyncio.run(load_relays(net / "consensus", net / "descriptors"))
         self._known = {info.fingerprint: info for info in known}

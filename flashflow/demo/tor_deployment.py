@@ -43,19 +43,28 @@ class TorRelay:
 class TorDeployment(Team):
     """The processes of one demo with stock tor."""
 
-    def __init__(self, plan: TorPlan, folder: Path) -> None:
-        """Raises MissingTorError, LocalError."""
+    def __init__(
+        self,
+        plan: TorPlan,
+        folder: Path,
+        *,
+        relay_host: str | None = None,
+        relay_exec: Sequence[str] = (),
+    ) -> None:
+        """Raises MissingTorError, LocalError.
+
+        A network that is elsewhere than the team: at `relay_host`, its command lines begin with `relay_exec`.
+        """
         super().__init__(folder)
         self.plan = plan
+        self._relay_host = relay_host
+        self._relay_exec = relay_exec
         self.relays: list[TorRelay] = []
-        specs = [
-            TorRelaySpec(f"relay{n}", rate, torrc_lines=plan.relay_lines)
-            for n, rate in enumerate(plan.rates_mbps, start=1)
-        ]
         self.network = TorNetwork(
             folder / "net",
-            specs,
-            host=plan.network_host,
+            self.relay_specs(),
+            host=relay_host or plan.network_host,
+            prefix=relay_exec,
             consensus_params=plan.consensus_params,
             bandwidths_file=folder / "coord" / "results" / "v3bw",  # the coordinator publishes it there
         )
@@ -65,6 +74,13 @@ class TorDeployment(Team):
     ) -> None:
         super().__exit__(kind, error, trace)
         self.network.stop(END_S if kind is None else 0.0)
+
+    def relay_specs(self) -> list[TorRelaySpec]:
+        """The relays, as many as the plan has rates."""
+        return [
+            TorRelaySpec(f"relay{n}", rate, torrc_lines=self.plan.relay_lines)
+            for n, rate in enumerate(self.plan.rates_mbps, start=1)
+        ]
 
     def start(self) -> None:
         """Start everything and wait until a measurement could begin. Raises LocalError, NetworkError."""
@@ -79,7 +95,7 @@ class TorDeployment(Team):
         self.start_team(
             TeamSettings(
                 host=self.plan.host,
-                networks="127.0.0.0/8, ::1/128",
+                networks=f"{self._relay_host}/32" if self._relay_host else "127.0.0.0/8, ::1/128",
                 duration_s=self.plan.duration_s,
                 measurer_mbps=self.plan.measurer_mbps,
                 directory=self._directory(),
@@ -103,8 +119,8 @@ class TorDeployment(Team):
 
     def _directory(self) -> str:
         # tor's defences count connections by address: the directory's tor shall not use up what the measurers may have
-        own_address = f"OutboundBindAddress {self.network.ipv4}"
-        lines = "".join(f"    {line}\n" for line in (*self.network.directory_lines, own_address))
+        own_address = [] if self._relay_host else [f"OutboundBindAddress {self.network.ipv4}"]
+        lines = "".join(f"    {line}\n" for line in (*self.network.directory_lines, *own_address))
         return f"""[directory]
 source = tor
 tor_bin = {find_program("tor")}
@@ -117,4 +133,4 @@ publish_loop_results = yes
 
     def _start_recorder(self) -> Child:
         records = {relay.bw: relay.node.control() for relay in self.relays}
-        return self.start_child("recorder", recorder_command(records))
+        return self.start_child("recorder", [*self._relay_exec, *recorder_command(records)])

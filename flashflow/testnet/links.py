@@ -5,16 +5,20 @@ of ours holds each until its stdin ends, so that nothing is left behind even of 
 checksum offloads are off, so that the interfaces count packets as an Ethernet would carry them (docs/links.md).
 
     with ShapedLink(mbps=50) as link:
-        subprocess.Popen([*link.relay_exec, "tor", ...])     # a process at the relay's end
-        subprocess.Popen([*link.team_exec, "flashflow", ...])
+        subprocess.Popen([*link.relay_exec, "tor", ...])         # a process at the relay's end
+        subprocess.Popen([*link.team_exec, "flashflow", ...])    # one at the team's end
+        with link.inside_team():                                 # this very thread, at the team's end
+            socket.create_connection((link.relay_host, 9001))
 """
 
+import ctypes
 import math
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,7 +30,7 @@ from flashflow.shell.parent import child_environment
 TEAM_HOST = "198.18.0.1"
 """Addresses for tests of network devices (RFC 2544); every link has the same, in namespaces of its own."""
 RELAY_HOST = "198.18.0.2"
-NETWORK = "198.18.0.0/30"
+PREFIX_LENGTH = 30
 TEAM_DEVICE = "team0"
 RELAY_DEVICE = "relay0"
 PROGRAMS = ("ip", "tc", "ethtool", "unshare", "nsenter")
@@ -38,6 +42,7 @@ BURST_S = 0.005
 LEAST_BURST_BYTES = 4 * 1514
 COMMAND_S = 10.0
 _PATH_DEVICES = ("path0", "path1")
+_CLONE_NEWNET = 0x40000000
 _OFFLOADS = ("rx", "tx", "tso", "gso", "gro")
 
 
@@ -100,6 +105,22 @@ class ShapedLink:
             *(sys.executable, "-m", "flashflow.testnet.linkcount", RELAY_DEVICE, str(path)),
         ]
 
+    @contextmanager
+    def inside_team(self) -> Iterator[None]:
+        """This thread is at the team's end meanwhile: the sockets that it opens, and the processes that it starts."""
+        with open("/proc/thread-self/ns/net", "rb") as home:
+            _enter(Path(f"/proc/{self._keepers[0].pid}/ns/net"))
+            try:
+                yield
+            finally:
+                _set_namespace(home.fileno())
+
+    def change(self, mbps: float) -> None:
+        """Give both directions another rate. Raises LocalError."""
+        self.mbps = mbps
+        _shape(self.team_exec, TEAM_DEVICE, mbps)
+        _shape(self.relay_exec, RELAY_DEVICE, mbps)
+
     def close(self) -> None:
         """Remove it; what still runs at its ends keeps them alive until it ends."""
         if self._delayer is not None:
@@ -121,19 +142,14 @@ class ShapedLink:
             self._delayer = _delay(_inside(path[0]), self.delay_s)
         else:
             _join(team, TEAM_DEVICE, relay, RELAY_DEVICE)
-        self._set_up(self.team_exec, TEAM_DEVICE, self.team_host)
-        self._set_up(self.relay_exec, RELAY_DEVICE, self.relay_host)
-
-    def _set_up(self, prefix: Sequence[str], device: str, host: str) -> None:
-        burst_bytes = max(LEAST_BURST_BYTES, math.ceil(BURST_S * from_mbps(self.mbps)))
-        _run(*prefix, "ip", "link", "set", "lo", "up")
-        _run(*prefix, "ip", "address", "add", f"{host}/{NETWORK.partition('/')[2]}", "dev", device)
-        _plug(prefix, device)
-        _run(
-            *(*prefix, "tc", "qdisc", "add", "dev", device, "root", "tbf"),
-            *("rate", f"{from_mbps(self.mbps) * 8}bit", "burst", str(burst_bytes)),
-            *("latency", f"{QUEUE_S * 1000:g}ms"),
-        )
+        for prefix, device, host in (
+            (self.team_exec, TEAM_DEVICE, self.team_host),
+            (self.relay_exec, RELAY_DEVICE, self.relay_host),
+        ):
+            _run(*prefix, "ip", "link", "set", "lo", "up")
+            _run(*prefix, "ip", "address", "add", f"{host}/{PREFIX_LENGTH}", "dev", device)
+            _plug(prefix, device)
+            _shape(prefix, device, self.mbps)
 
 
 def _hold_namespace() -> "subprocess.Popen[bytes]":
@@ -183,6 +199,26 @@ def _plug(prefix: Sequence[str], device: str) -> None:
     _run(*prefix, "ethtool", "-K", device, *(word for name in _OFFLOADS for word in (name, "off")))
     _run(*prefix, "ip", "link", "set", device, "addrgenmode", "none")
     _run(*prefix, "ip", "link", "set", device, "up")
+
+
+def _shape(prefix: Sequence[str], device: str, mbps: float) -> None:
+    """What leaves by `device` has this rate from now on."""
+    burst_bytes = max(LEAST_BURST_BYTES, math.ceil(BURST_S * from_mbps(mbps)))
+    _run(
+        *(*prefix, "tc", "qdisc", "replace", "dev", device, "root", "tbf"),
+        *("rate", f"{from_mbps(mbps) * 8}bit", "burst", str(burst_bytes), "latency", f"{QUEUE_S * 1000:g}ms"),
+    )
+
+
+def _enter(path: Path) -> None:
+    with path.open("rb") as there:
+        _set_namespace(there.fileno())
+
+
+def _set_namespace(descriptor: int) -> None:
+    """os.setns, which Python has from 3.12 on."""
+    if ctypes.CDLL(None, use_errno=True).setns(descriptor, _CLONE_NEWNET) != 0:
+        raise LocalError(f"cannot enter a network namespace: {os.strerror(ctypes.get_errno())}")
 
 
 def _inside(pid: int) -> list[str]:

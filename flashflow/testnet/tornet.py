@@ -80,11 +80,14 @@ class TorNetwork:
         consensus_params: str = "",
         bandwidths_file: Path | None = None,
         authority_lines: Sequence[str] = (),
+        prefix: Sequence[str] = (),
     ) -> None:
         """`host`: a loopback address; with ::1 each relay listens there beside 127.0.0.1, which tor cannot do without.
 
-        `bandwidths_file` is the v3bw file that every authority reads before it votes; it need not exist yet. Raises
-        LocalError, MissingTorError.
+        `bandwidths_file` is the v3bw file that every authority reads before it votes; it need not exist yet. With a
+        `prefix`, which every tor's command line begins with, they are in a namespace of their own: there `host` may be
+        any address, every port is free, and control ports cannot be reached from outside. Raises LocalError,
+        MissingTorError.
         """
         find_program("tor-gencert")
         self.host = host
@@ -101,14 +104,16 @@ class TorNetwork:
             *([f"V3BandwidthsFile {bandwidths_file}"] if bandwidths_file else []),
             *authority_lines,
         ]
-        ports = iter(_free_ports(self.ipv4, 2 * authorities + 2 * len(relays)))
+        count = 2 * authorities + 2 * len(relays)
+        ports = iter(random.sample(PORTS, count) if prefix else _free_ports(self.ipv4, count))
         for number in range(1, authorities + 1):
             name, address = f"auth{number}", Address(self.ipv4, next(ports))
-            self.authorities.append(TorNode(name, folder / name, address, dir_port=next(ports)))
+            node = TorNode(name, folder / name, address, dir_port=next(ports), prefix=prefix)
+            self.authorities.append(node)
         for spec in relays:
             hosts = dict.fromkeys([self.ipv4, host])
             addresses = [Address(ip, next(ports)) for ip in hosts]
-            self.relays.append(TorNode(spec.nickname, folder / spec.nickname, *addresses))
+            self.relays.append(TorNode(spec.nickname, folder / spec.nickname, *addresses, prefix=prefix))
 
     def __enter__(self) -> Self:
         return self

@@ -63,8 +63,19 @@ def wait_for(what: str, timeout_s: float, look: Callable[[], _T | None], poll_s:
 class TorNode:
     """One tor of a network: FOLDER/torrc, FOLDER/data, FOLDER/notice.log. `start` runs it, `stop` ends it by pid."""
 
-    def __init__(self, name: str, folder: Path, *or_addresses: Address, dir_port: int | None = None) -> None:
-        """`dir_port` is an authority's, at the same host as the first OR port. Makes the folder. Raises LocalError."""
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        *or_addresses: Address,
+        dir_port: int | None = None,
+        prefix: Sequence[str] = (),
+    ) -> None:
+        """Makes the folder. Raises LocalError.
+
+        `dir_port` is an authority's, at the same host as the first OR port; `prefix` is what its command line begins
+        with.
+        """
         self.name: Final = name
         """Its nickname."""
         self.or_addresses: Final = or_addresses
@@ -74,6 +85,7 @@ class TorNode:
         self.data: Final = folder / "data"
         self.torrc: Final = folder / "torrc"
         self.log: Final = folder / "notice.log"
+        self._prefix: Final = tuple(prefix)
         self._port_file: Final = self.data / "control-port"
         self._process: subprocess.Popen[bytes] | None = None
         try:
@@ -110,7 +122,14 @@ class TorNode:
     def start(self) -> None:
         """Run it, from the main thread: it dies with this process. Raises LocalError."""
         self._port_file.unlink(missing_ok=True)
-        launch = [sys.executable, "-m", "flashflow.directory.launch", *tor_command(self.torrc), "--hush"]
+        launch = [
+            sys.executable,
+            "-m",
+            "flashflow.directory.launch",
+            *self._prefix,
+            *tor_command(self.torrc),
+            "--hush",
+        ]
         try:
             with (self.folder / "output.log").open("ab") as output:
                 self._process = subprocess.Popen(
@@ -144,6 +163,12 @@ class TorNode:
         """Its identity, once it has made its keys. Raises LocalError."""
         path = self.data / "fingerprint"
         return wait_for(f"{self.name}: keys", CONTROL_S, lambda: self._look(lambda: _read_fingerprint(path)))
+
+    def forget_keys(self) -> None:
+        """Have its next start make other keys, an identity too. It must have ended."""
+        shutil.rmtree(self.data / "keys")
+        for path in self.data.glob("fingerprint*"):
+            path.unlink()
 
     def control(self) -> Address:
         """Where it takes control connections, once it does; the cookie is in its data directory."""
