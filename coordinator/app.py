@@ -116,6 +116,8 @@ class CoordinatorService:
             results=tuple(self._store.latest_results(0.0)),
             failures=tuple(failures.items()),
             progress=stored_progress(self._store),
+            plan=tuple(self._store.plan()),
+            secret=self._config.schedule_secret_bytes(),
         )
 
     def _outputs(self) -> dict[type, Callable[..., object]]:
@@ -126,6 +128,7 @@ class CoordinatorService:
             do.CloseCtrl: self._ctrl.close_conn,
             do.SaveMeasurement: self._thread.save_measurement,
             do.SaveProgress: self._thread.save_progress,
+            do.SavePlan: self._thread.save_plan,
             do.ReadResults: self._thread.read_results,
             do.WriteV3bw: self._thread.write_v3bw,
             do.LoadRelays: lambda effect: self._relays.load(),
@@ -141,8 +144,8 @@ class CoordinatorService:
                 self._post(ev.MeasurerSaid(name, message))
             case PeerGone(name=name, reason=reason):
                 self._post(ev.MeasurerGone(name, reason))
-            case PeerRefused(host=host, reason=reason):
-                log.warning("refused a connection from %s: %s", host, reason)
+            case PeerRefused(host=host, reason=reason, what=what):
+                log.warning("refused a %s from %s: %s", what, host, reason)
 
 
 def tor_command(config: CoordConfig) -> list[str]:

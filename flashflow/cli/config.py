@@ -56,10 +56,8 @@ def _kind(file: Path) -> Kind:
     shared = own[Kind.COORD] & own[Kind.MEASURER]
     kinds = [kind for kind, names in own.items() if sections & (names - shared)]
     if len(kinds) != 1:
-        found = "of both" if kinds else "of neither"
-        raise UsageError(
-            f"{file}: has sections {found} a coordinator and a measurer: use --kind coord|measurer"
-        )
+        found = "both a coordinator and" if kinds else "neither a coordinator nor"
+        raise UsageError(f"{file}: has sections of {found} a measurer: use --kind coord|measurer")
     return kinds[0]
 
 

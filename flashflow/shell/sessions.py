@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from flashflow.keys import PeerIdentity, load_own, load_peer_certs
 from flashflow.model.errors import LocalError
@@ -81,6 +82,8 @@ class PeerRefused:
     """Where it came from."""
     reason: str
     """One line."""
+    what: Literal["connection", "message"] = "connection"
+    """What was refused; after a refused message the connection goes on."""
 
 
 @dataclass(slots=True)
@@ -224,7 +227,9 @@ class SessionServer:
             self._opened(peer, link, event)
         elif isinstance(event, NotDelivered):
             self._on_undelivered(name, event)
-        elif isinstance(event, MessageDenied) or (isinstance(event, LinkClosed) and event.by_peer):
+        elif isinstance(event, MessageDenied):
+            self._on_event(PeerRefused(link.host, f"{name}: {event.reason}", "message"))
+        elif isinstance(event, LinkClosed) and event.by_peer:
             self._refuse(link.host, f"{name}: {event.reason}")
 
     def _opened(self, peer: _Peer, link: SessionLink, event: Opened) -> None:

@@ -199,7 +199,7 @@ def test_check_warns_of_each_loop_rule_and_refuses_a_broken_filter(
             (),
             "has sections of both a coordinator and a measurer: use --kind coord|measurer",
         ),
-        ("[log]\n", (), "has sections of neither a coordinator and a measurer: use --kind coord|measurer"),
+        ("[log]\n", (), "has sections of neither a coordinator nor a measurer: use --kind coord|measurer"),
     ],
 )
 def test_check_refuses_in_one_line(

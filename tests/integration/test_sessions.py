@@ -251,7 +251,9 @@ async def test_an_unknown_message_is_denied_and_the_connection_goes_on(keys: Key
         assert await net.told.wait_of(PeerMessage) == [PeerMessage("m1", report(1))]
         answer = await reader.readuntil(b'"ack":2}')
         assert b'"type":"denial","seq":1' in answer
-        assert "m1: message refused" in net.told.of(PeerRefused)[0].reason
+        refused = net.told.of(PeerRefused)[0]
+        assert "m1: message refused" in refused.reason
+        assert refused.what == "message"
         writer.close()
 
 
@@ -265,7 +267,7 @@ async def test_a_connection_that_never_shakes_hands_is_dropped(
         assert await asyncio.wait_for(reader.read(), 5.0) == b""
         writer.close()
         refused = await net.told.wait_of(PeerRefused)
-        assert refused[0].reason == "no TLS handshake in time"
+        assert (refused[0].reason, refused[0].what) == ("no TLS handshake in time", "connection")
 
 
 @both_loops

@@ -7,6 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.core import measurement as coordinator
+from coordinator.core.params import Params
+from flashflow.model.timing import DRAIN_S, MAX_MEASUREMENT_S, SETUP_S
+from measurer.app import FLUSH_S
+from measurer.core import measurement as measurer
+
 PACKAGING = Path(__file__).parents[3] / "packaging"
 UNITS = ("coord", "measurer")
 SANDBOX = {
@@ -43,6 +49,16 @@ def test_unit(name: str) -> None:
     assert service["StateDirectory"] == f"flashflow-{name}"
     assert service["StateDirectoryMode"] == "0700"
     assert {key: service[key] for key in SANDBOX} == SANDBOX
+
+
+def test_the_longest_measurement_may_end_before_systemd_kills() -> None:
+    saving_s = coordinator.DEADLINES[coordinator.Phase.SAVING](Params())
+    coord_s = SETUP_S + MAX_MEASUREMENT_S + DRAIN_S + saving_s
+    assert int(service_of("coord")["TimeoutStopSec"]) > coord_s
+    phases = measurer.Phase
+    waiting_s = sum(measurer.DEADLINES_S[phase] for phase in (phases.READY, phases.STARTING, phases.ACTIVE))
+    measurer_s = measurer.SETUP_S + waiting_s + MAX_MEASUREMENT_S + measurer.DEADLINES_S[phases.STOPPING]
+    assert int(service_of("measurer")["TimeoutStopSec"]) > measurer_s + FLUSH_S
 
 
 @pytest.mark.parametrize("name", UNITS)
