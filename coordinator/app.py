@@ -116,8 +116,6 @@ class CoordinatorService:
             results=tuple(self._store.latest_results(0.0)),
             failures=tuple(failures.items()),
             progress=stored_progress(self._store),
-            plan=tuple(self._store.plan()),
-            secret=self._config.schedule_secret_bytes(),
         )
 
     def _outputs(self) -> dict[type, Callable[..., object]]:
@@ -128,7 +126,6 @@ class CoordinatorService:
             do.CloseCtrl: self._ctrl.close_conn,
             do.SaveMeasurement: self._thread.save_measurement,
             do.SaveProgress: self._thread.save_progress,
-            do.SavePlan: self._thread.save_plan,
             do.ReadResults: self._thread.read_results,
             do.WriteV3bw: self._thread.write_v3bw,
             do.LoadRelays: lambda effect: self._relays.load(),
