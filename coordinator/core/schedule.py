@@ -47,9 +47,9 @@ class Placement:
     """What it is allocated, cell bytes/s; at most what the team has."""
     wanted_bytes: int
     """What it asked for, cell bytes/s."""
-    group: int | None
+    group: int | None = None
     """As in Candidate."""
-    crew: int
+    crew: int = 0
     """Which part of the team measures it (packing.py); 0 in teams of at most ten."""
 
     @property
@@ -112,6 +112,9 @@ class Schedule:
         """What each crew (row) has left in each slot; nothing in slots before the present team's."""
         self._in_slot: dict[int, dict[Fingerprint, Placement]] = {}
         self._of: dict[Fingerprint, dict[int, Placement]] = {}
+
+    def __repr__(self) -> str:
+        return f"Schedule({self.slots}, {list(self.placements())}, unplaced={self.unplaced})"
 
     # --- placing ---
 
@@ -270,7 +273,7 @@ class Schedule:
         return [min(rate, sum(crews[0].values())) for rate in wanted] if crews else wanted
 
     def _parts(self, item: Item) -> list[Item]:
-        """A group in as few parts as there are empty slots needed for it."""
+        """A group in as few parts as there are empty slots needed for it, as far as packed() finds out."""
         rates, rooms = self._rates(item), [sum(crew.values()) for crew in self._teams[-1][1]]
         if not rooms:
             return [item]
