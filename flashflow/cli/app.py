@@ -16,14 +16,18 @@ class App(typer.Typer):
             help=help, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
         )
 
-    def __call__(self, *, args: Sequence[str], prog_name: str) -> None:
-        """Run the command that `args` name. Raises UsageError for what it does not take, SystemExit(status)."""
+    def __call__(self, *, args: Sequence[str], prog_name: str, obj: Any = None) -> None:
+        """Run the command that `args` name, with `obj` as its context's object.
+
+        Raises UsageError for what it does not take, SystemExit(status).
+        """
         command = typer.main.get_command(self)
         try:
             status: Any = command.main(
                 args=list(args) or ["--help"][: _is_group(command)],
                 prog_name=prog_name,
                 standalone_mode=False,
+                obj=obj,
             )
         except typer.TyperException as error:
             where = getattr(getattr(error, "ctx", None), "command_path", prog_name)

@@ -3,7 +3,6 @@
 import ipaddress
 import logging
 import re
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -12,6 +11,7 @@ import typer
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from flashflow.cli.app import App
 from flashflow.model.errors import UsageError
 from flashflow.model.ids import Address, parse_address, parse_fingerprint
 from flashflow.model.units import from_mbps
@@ -22,8 +22,9 @@ from flashflow.relay.identities import read_identities
 from flashflow.relay.identity import load_or_make_keys, write_descriptor
 from flashflow.relay.server import RelayServer
 from flashflow.relay.settings import RelaySettings
+from flashflow.shell.logs import start_logging
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = App()
 
 _NICKNAME = re.compile(r"[A-Za-z0-9]{1,19}")
 _SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
@@ -49,7 +50,9 @@ def relay(
         float, typer.Option(help="Largest share of background while measured.")
     ] = 0.25,
     period_s: Annotated[float, typer.Option(help="Window in which measurements are counted.")] = 86_400.0,
-    max_per_period: Annotated[int, typer.Option(help="Measurements a coordinator gets per window.")] = 2,
+    max_per_period: Annotated[
+        int, typer.Option(help="Measurements a coordinator gets per window, over restarts too.")
+    ] = 2,
     max_duration_s: Annotated[int, typer.Option(help="Longest measurement, warm-up included.")] = 120,
     counts: Annotated[Path | None, typer.Option(help="Append byte counts here, ten times a second.")] = None,
     loop: Annotated[
@@ -89,7 +92,7 @@ def relay(
 
 def run(settings: RelaySettings, make: type[RelayServer], *, verbose: bool) -> None:
     """Starts a relay, says where it listens, and serves until a signal ends it (SystemExit 130 or 143)."""
-    _log_to_stderr(verbose=verbose)
+    start_logging(logging.DEBUG if verbose else logging.INFO)
     keys = load_or_make_keys(settings.data_dir)
     server = make(settings, keys)
     addresses = server.listen()
@@ -111,7 +114,7 @@ def run_far_end(
         raise UsageError(
             "--listen: one address with port 0 expected, for each identity gets a port of its own"
         )
-    _log_to_stderr(verbose=verbose)
+    start_logging(logging.DEBUG if verbose else logging.INFO)
     keys = read_identities(identities)
     server = FarEndServer(keys, parse_fingerprint(only_peer))
     found = server.listen(addresses[0].host)
@@ -174,13 +177,6 @@ def _refuse_others(context: typer.Context) -> None:
         source = context.get_parameter_source(name)
         if name not in _FAR_END_OPTIONS and source is not None and source.name == "COMMANDLINE":
             raise UsageError(f"--{name.replace('_', '-')}: not an option of a far end")
-
-
-def _log_to_stderr(*, verbose: bool) -> None:
-    level = logging.DEBUG if verbose else logging.INFO
-    logging.basicConfig(
-        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
 
 
 def _within(name: str, value: float, least: float, most: float) -> float:

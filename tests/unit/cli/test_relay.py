@@ -83,6 +83,23 @@ def test_what_it_cannot_start_with_is_one_line(tmp_path, capsys, options, status
     assert said in err
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--no-such"], "No such option"),
+        (["--max-per-period", "x"], "Invalid value for '--max-per-period'"),
+        (["superfluous"], "unexpected extra argument"),
+    ],
+)
+def test_what_it_does_not_take_is_one_line(tmp_path, capsys, options, said) -> None:
+    assert start(tmp_path, *options) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("flashflow relay: ")
+    assert said in err
+    assert err.endswith("(see flashflow relay --help)\n")
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_a_port_in_use_is_one_line(tmp_path, capsys, host) -> None:
     (tmp_path / KEYS_FILE).write_text(relay_keys().to_json())
