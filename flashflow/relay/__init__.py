@@ -9,7 +9,7 @@ the standard library cannot show a self-signed client certificate).
   token buckets allow), `serving` (sockets, links, signals, the loop).
 - The reference relay: `link` and `circuits` (what each cell does), `measuring` (gives events to the core and carries
   out its effects), `counting` (cell bytes on the relay's own sockets, apart from all the rest: the ground truth of the
-  demo), `server`; `settings` and `identity` are what it starts with.
+  demo), `server`; `settings`, `identity` and `accepted` (earlier measurements) are what it starts with.
 - The far end: `looping` (every relay cell goes back through both layers of this hop), `farend` (who may connect, and
   where), `identities` (keys of several relays in one file).
 """

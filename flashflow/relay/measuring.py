@@ -17,6 +17,7 @@ from flashflow.relay.core.effects import (
     EndMeasuring,
     ReportBackground,
     Role,
+    SaveAccepted,
     SendMeasurement,
     SetRole,
 )
@@ -72,6 +73,7 @@ class Measuring:
         rate_bytes: Callable[[], float | None],
         meter: BackgroundMeter,
         clock: Callable[[], Now],
+        save: Callable[[dict[bytes, tuple[float, ...]], Now], None],
     ) -> None:
         self.core = core
         self._links = links
@@ -82,8 +84,10 @@ class Measuring:
         self._queue: deque[Event] = deque()
         self._busy = False
         self._clock = clock
+        self._save = save
         self._now = clock()
         self._outputs: Mapping[type, Callable[[Any], None]] = {
+            SaveAccepted: lambda effect: self._save(effect.accepted, self._now),
             SendMeasurement: self._send,
             ReportBackground: self._report,
             SetRole: self._set_role,

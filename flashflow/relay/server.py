@@ -5,6 +5,7 @@ import os
 import socket
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -14,8 +15,10 @@ from flashflow.model.units import from_mbps
 from flashflow.orlink.authenticate import AuthSecrets
 from flashflow.orlink.keys import RelayKeys, make_link_certificate
 from flashflow.orlink.link import ResponderHandshake
+from flashflow.relay.accepted import ACCEPTED_FILE, load_accepted, save_accepted
 from flashflow.relay.celllink import CellLink
 from flashflow.relay.circuits import Services
+from flashflow.relay.core.effects import Role
 from flashflow.relay.core.events import LinkLost
 from flashflow.relay.core.state import State
 from flashflow.relay.counting import Counter, CountsFile
@@ -55,12 +58,13 @@ class RelayServer(LinkServer[Link]):
             lambda: self._readers.bucket.rate_bytes,
             self.make_meter(),
             read_now,
+            partial(save_accepted, settings.data_dir / ACCEPTED_FILE),
         )
         self.services: Final = self._make_services()
 
     def make_core(self) -> State:
-        """The core that decides about measurements."""
-        return State(self.settings.rules)
+        """The core that decides about measurements. LocalError if what it must know cannot be read."""
+        return State(self.settings.rules, load_accepted(self.settings.data_dir / ACCEPTED_FILE, read_now()))
 
     def make_counter(self) -> Counter:
         """What counts bytes on the sockets."""
@@ -97,7 +101,8 @@ class RelayServer(LinkServer[Link]):
 
     def role_changed(self, link: Link) -> None:
         """The link is something else to us now."""
-        log.info("link %d from %s is now %s", link.number, link.host, link.role)
+        level = logging.DEBUG if link.role is Role.STRANGER else logging.INFO
+        log.log(level, "link %d from %s is now %s", link.number, link.host, link.role)
 
     def was_read(self, link: Link, count_bytes: int) -> None:
         """Background is metered."""

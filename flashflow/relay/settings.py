@@ -13,7 +13,7 @@ class RelaySettings:
     """Settings of `flashflow relay`."""
 
     data_dir: Path
-    """Keys, descriptor and `rate_mbps` live here."""
+    """Keys, descriptor, `rate_mbps` and what was accepted live here."""
     nickname: str
     """1 to 19 letters and digits."""
     listen: tuple[Address, ...]

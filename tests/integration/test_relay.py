@@ -94,6 +94,14 @@ def test_a_measurement(relay, address, certificate) -> None:
     assert all(made.at_end() for made in measurers)
 
 
+def test_a_restart_does_not_give_a_coordinator_more(tmp_path, certificate) -> None:
+    for limit, answer in (("1", MeasParamsOk()), ("1", MeasErr(MeasErrCode.TOO_MANY)), ("2", MeasParamsOk())):
+        trusted = (*trusting(certificate), "--max-per-period", limit)
+        with relay_in(tmp_path, *trusted) as relay:
+            coordinator = client(relay, relay.address, certificate)
+            assert coordinator.start(params(TOKEN)) == answer
+
+
 def test_its_own_counts_agree_with_what_was_sent(relay, address, certificate) -> None:
     before = last_count(relay)
     coordinator = client(relay, address, certificate)

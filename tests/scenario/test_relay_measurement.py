@@ -14,6 +14,7 @@ from flashflow.relay.core.effects import (
     EndMeasuring,
     ReportBackground,
     Role,
+    SaveAccepted,
     SendMeasurement,
     SetRole,
 )
@@ -72,6 +73,7 @@ def over(link: int) -> CloseLink:
 def test_a_whole_measurement() -> None:
     relay = Relay()
     assert relay.gets(PARAMS) == [
+        SaveAccepted({CERTIFICATE: (1000.0,)}),
         SetRole(COORDINATOR, Role.COORDINATOR),
         SendMeasurement(COORDINATOR, CIRC, MeasParamsOk()),
     ]

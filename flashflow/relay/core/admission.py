@@ -1,6 +1,7 @@
 """Who may measure this relay, and how often (proposal 316, 3.1.1)."""
 
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flashflow.orlink.meas import VERSION, MeasErrCode, MeasParams
@@ -25,9 +26,10 @@ class AdmissionRules:
 class Admissions:
     """Counts accepted MEAS_PARAMS per coordinator, whatever came after them."""
 
-    def __init__(self, rules: AdmissionRules) -> None:
+    def __init__(self, rules: AdmissionRules, accepted: Mapping[bytes, Sequence[float]]) -> None:
+        """`accepted`: what earlier runs accepted, certificate -> times, oldest first."""
         self._rules = rules
-        self._accepted: dict[bytes, deque[float]] = {}
+        self._accepted = {certificate: deque(times) for certificate, times in accepted.items()}
 
     def refusal(
         self, certificate: bytes | None, params: MeasParams | None, busy: bool, now_s: float
@@ -48,6 +50,11 @@ class Admissions:
     def accept(self, certificate: bytes, now_s: float) -> None:
         """Counts one accepted measurement."""
         self._recent(certificate, now_s).append(now_s)
+
+    def recent(self, now_s: float) -> dict[bytes, tuple[float, ...]]:
+        """What still counts: certificate -> times, oldest first."""
+        found = {certificate: tuple(self._recent(certificate, now_s)) for certificate in self._accepted}
+        return {certificate: times for certificate, times in found.items() if times}
 
     def _recent(self, certificate: bytes, now_s: float) -> deque[float]:
         times = self._accepted.setdefault(certificate, deque())

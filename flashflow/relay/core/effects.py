@@ -23,6 +23,14 @@ class Close(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class SaveAccepted:
+    """Remember over a restart which measurements were accepted."""
+
+    accepted: dict[bytes, tuple[float, ...]]
+    """Coordinator's certificate (SHA-256) -> when, monotonic, oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
 class SendMeasurement:
     """Send a MEASUREMENT cell."""
 
@@ -81,4 +89,6 @@ class CloseLink:
     """Why, for the log."""
 
 
-Effect = SendMeasurement | ReportBackground | SetRole | BeginMeasuring | EndMeasuring | CloseLink
+Effect = (
+    SaveAccepted | SendMeasurement | ReportBackground | SetRole | BeginMeasuring | EndMeasuring | CloseLink
+)

@@ -8,7 +8,7 @@ traffic came in time.
 
 import hmac
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
@@ -24,6 +24,7 @@ from flashflow.relay.core.effects import (
     EndMeasuring,
     ReportBackground,
     Role,
+    SaveAccepted,
     SendMeasurement,
     SetRole,
 )
@@ -70,9 +71,12 @@ class Measurement:
 class State:
     """The relay's core. Nothing that a peer does makes it raise."""
 
-    def __init__(self, rules: AdmissionRules) -> None:
+    def __init__(
+        self, rules: AdmissionRules, accepted: Mapping[bytes, Sequence[float]] | None = None
+    ) -> None:
+        """`accepted`: what earlier runs accepted, coordinator's certificate -> times, monotonic."""
         self._rules = rules
-        self._admissions = Admissions(rules)
+        self._admissions = Admissions(rules, accepted or {})
         self._meas: Measurement | None = None
         self._handlers: Mapping[type, Callable[[Any, Now], list[Effect]]] = {
             ParamsReceived: self._on_params,
@@ -115,6 +119,7 @@ class State:
         self._admissions.accept(event.certificate, now.mono_s)
         self._meas = Measurement(event.link, event.circ, event.params, now.mono_s)
         return [
+            SaveAccepted(self._admissions.recent(now.mono_s)),
             SetRole(event.link, Role.COORDINATOR),
             SendMeasurement(event.link, event.circ, MeasParamsOk()),
         ]

@@ -27,16 +27,16 @@ GOOD = params(b"t" * 16, b"u" * 16, duration_s=60)
     ],
 )
 def test_who_is_refused_and_why(certificate, wanted, busy, expected) -> None:
-    assert Admissions(RULES).refusal(certificate, wanted, busy, 0.0) is expected
+    assert Admissions(RULES, {}).refusal(certificate, wanted, busy, 0.0) is expected
 
 
 def test_nobody_is_trusted_by_default() -> None:
-    admissions = Admissions(AdmissionRules(frozenset()))
+    admissions = Admissions(AdmissionRules(frozenset()), {})
     assert admissions.refusal(TRUSTED, GOOD, False, 0.0) is MeasErrCode.NOT_TRUSTED
 
 
 def test_two_in_any_window_of_a_period() -> None:
-    admissions = Admissions(RULES)
+    admissions = Admissions(RULES, {})
     for now_s in (0.0, 90.0):
         assert admissions.refusal(TRUSTED, GOOD, False, now_s) is None
         admissions.accept(TRUSTED, now_s)
@@ -47,7 +47,7 @@ def test_two_in_any_window_of_a_period() -> None:
 
 
 def test_each_coordinator_has_its_own_count() -> None:
-    admissions = Admissions(RULES)
+    admissions = Admissions(RULES, {})
     admissions.accept(TRUSTED, 0.0)
     admissions.accept(TRUSTED, 0.0)
     assert admissions.refusal(TRUSTED, GOOD, False, 1.0) is MeasErrCode.TOO_MANY
@@ -55,7 +55,7 @@ def test_each_coordinator_has_its_own_count() -> None:
 
 
 def test_a_refusal_does_not_count() -> None:
-    admissions = Admissions(RULES)
+    admissions = Admissions(RULES, {})
     for _ in range(5):
         assert admissions.refusal(TRUSTED, GOOD, True, 0.0) is MeasErrCode.BUSY
     assert admissions.refusal(TRUSTED, GOOD, False, 0.0) is None

@@ -44,9 +44,13 @@ class Bench:
     def __init__(self) -> None:
         self.links = {number: FakeLink(number) for number in (COORDINATOR, MEASURER, STRANGER)}
         self.now_s = 50.0
+        self.saved: list[tuple[dict[bytes, tuple[float, ...]], Now]] = []
         self.dropped: list[tuple[int, str]] = []
         core = State(AdmissionRules(frozenset({CERTIFICATE})))
-        self.measuring = Measuring(core, self, 0.25, lambda: RATE, BackgroundMeter(), self.clock)
+        self.measuring = Measuring(core, self, 0.25, lambda: RATE, BackgroundMeter(), self.clock, self.save)
+
+    def save(self, accepted: dict[bytes, tuple[float, ...]], now: Now) -> None:
+        self.saved.append((accepted, now))
 
     def clock(self) -> Now:
         return Now(self.now_s, 0.0)
@@ -94,8 +98,14 @@ def test_effects_reach_the_links(bench) -> None:
     assert not bench.measuring.capped
 
 
+def test_what_was_accepted_is_saved(bench) -> None:
+    bench.run()
+    assert bench.saved == [({CERTIFICATE: (50.0,)}, Now(50.0, 0.0))]
+
+
 def test_a_refusal_is_flushed(bench) -> None:
     bench.measuring.post(ParamsReceived(STRANGER, 9, None, None))
+    assert bench.saved == []
     assert bench.links[STRANGER].ended == ["flush"]
     assert len(bench.links[STRANGER].sent) == 1
 
