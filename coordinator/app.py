@@ -5,6 +5,7 @@ import logging
 import secrets
 from collections.abc import Callable
 from fractions import Fraction
+from pathlib import Path
 
 from coordinator.core import effects as do
 from coordinator.core import events as ev
@@ -15,7 +16,8 @@ from coordinator.outputs.relays import relay_source
 from coordinator.outputs.store_thread import StoreThread, stored_progress
 from flashflow import __version__
 from flashflow.config.coord import CoordConfig
-from flashflow.shell.files import lock_datadir, make_private_dir
+from flashflow.model.errors import LocalError
+from flashflow.shell.files import lock_datadir, make_private_dir, write_private
 from flashflow.shell.loop import Loop, read_clocks
 from flashflow.shell.parent import own_command
 from flashflow.shell.sessions import PeerGone, PeerJoined, PeerMessage, PeerRefused, SessionServer
@@ -25,6 +27,7 @@ from flashflow.shell.toroutput import TorOutput
 from flashflow.store.store import Store
 from flashflow.torctl.client import SendTorCommand
 
+SECRET_BYTES = 32
 FAILURES_WITHIN_S = 7 * 86400
 """Failures this recent are counted per relay."""
 
@@ -40,8 +43,13 @@ def params_of(config: CoordConfig) -> Params:
         slot_s=config.slot_s,
         period_s=config.period_s,
         multiplier=Fraction(str(config.multiplier)),
+        multiplier_known=Fraction(str(config.multiplier_known)),
         epsilon1=Fraction(str(config.epsilon1)),
         epsilon2=Fraction(str(config.epsilon2)),
+        strategy=config.strategy,
+        colocation=config.co_location,
+        deployment=config.deployment,
+        deployments=config.deployments,
         v3bw_interval_s=config.v3bw_interval_s,
         directory_refresh_s=config.refresh_s,
         version=__version__,
@@ -116,6 +124,8 @@ class CoordinatorService:
             results=tuple(self._store.latest_results(0.0)),
             failures=tuple(failures.items()),
             progress=stored_progress(self._store),
+            plan=tuple(self._store.plan()),
+            secret=read_secret(self._config.schedule_secret),
         )
 
     def _outputs(self) -> dict[type, Callable[..., object]]:
@@ -126,6 +136,7 @@ class CoordinatorService:
             do.CloseCtrl: self._ctrl.close_conn,
             do.SaveMeasurement: self._thread.save_measurement,
             do.SaveProgress: self._thread.save_progress,
+            do.SavePlan: self._thread.save_plan,
             do.ReadResults: self._thread.read_results,
             do.WriteV3bw: self._thread.write_v3bw,
             do.LoadRelays: lambda effect: self._relays.load(),
@@ -156,6 +167,20 @@ def tor_command(config: CoordConfig) -> list[str]:
         "--workers",
         "1",
     )
+
+
+def read_secret(path: Path) -> bytes:
+    """The secret of 32 bytes in the file at `path`, in hexadecimal; made if it is missing. Raises LocalError."""
+    if not path.exists():
+        write_private(path, secrets.token_hex(SECRET_BYTES).encode() + b"\n")
+    try:
+        secret = bytes.fromhex(path.read_text("ascii").strip())
+    except (OSError, ValueError) as error:
+        detail = error.strerror if isinstance(error, OSError) else "not that"
+        raise LocalError(f"{path}: expected {2 * SECRET_BYTES} hexadecimal digits: {detail}") from None
+    if len(secret) != SECRET_BYTES:
+        raise LocalError(f"{path}: expected {2 * SECRET_BYTES} hexadecimal digits, got {2 * len(secret)}")
+    return secret
 
 
 def prepare(config: CoordConfig) -> tuple[object, Store]:

@@ -11,6 +11,7 @@ from coordinator.core import effects as do
 from coordinator.core.effects import Effect
 from coordinator.core.finish import tell_watchers
 from coordinator.core.measurement import Measurement, Share
+from coordinator.core.planning import count_run
 from coordinator.core.state import Measurer, Request, State
 from flashflow.model.circuits import echo_circuits, loop_circuits
 from flashflow.model.clock import Now
@@ -36,12 +37,18 @@ def start_what_fits(state: State, now: Now) -> list[Effect]:
     for request in [] if state.draining else list(state.queue):
         if (request.mode == "echo" and not state.tor_up) or _is_measured(state, request.fingerprint):
             continue
-        rates = allocate(state, request)
+        rates = allocate(state, request) if request.rates is None else _as_scheduled(state, request.rates)
         if not rates:
             break
         state.queue.remove(request)
         effects += _start(state, request, rates, now)
     return effects
+
+
+def _as_scheduled(state: State, rates: dict[str, int]) -> dict[str, int]:
+    """What the schedule gives, if it is there and free; empty if the measurement has to wait."""
+    team = {measurer.name for measurer in state.connected_team()}
+    return rates if all(name in team and state.free_bytes(name) >= rates[name] for name in rates) else {}
 
 
 def _is_measured(state: State, fingerprint: Fingerprint) -> bool:
@@ -59,6 +66,7 @@ def allocate(state: State, request: Request) -> dict[str, int]:
     rooms = [(state.free_bytes(measurer.name), measurer.name) for measurer in team]
     free = {name: room for room, name in sorted(nlargest(MAX_MEASURERS, rooms), key=lambda pair: pair[1])}
     wanted = min(capacity, _wanted_bytes(state, request, capacity))
+    request.limited = wanted < _unlimited_bytes(state, request, capacity + 1)
     total_free = sum(free.values())
     if wanted <= 0 or total_free < wanted:
         return {}
@@ -67,12 +75,18 @@ def allocate(state: State, request: Request) -> dict[str, int]:
 
 
 def _wanted_bytes(state: State, request: Request, capacity: int) -> int:
-    known = state.results.get(request.fingerprint)
-    usable = known is not None and known.accepted and known.mode == request.mode
-    wanted = ceil(known.result_bytes * state.params.allocation_factor) if known and usable else capacity
+    wanted = _unlimited_bytes(state, request, capacity)
     rule = state.rules.get(request.fingerprint)
     limit = rule.rate_limit_bytes if rule else None
     return min(wanted, limit) if limit else wanted
+
+
+def _unlimited_bytes(state: State, request: Request, otherwise: int) -> int:
+    """f x our own accepted result, or `otherwise` where there is none."""
+    estimate = state.estimates.get(request.fingerprint)
+    if estimate is None or not estimate.ours:
+        return otherwise
+    return ceil(estimate.rate_bytes * state.params.factor(ours=True))
 
 
 def _start(state: State, request: Request, rates: dict[str, int], now: Now) -> list[Effect]:
@@ -81,9 +95,18 @@ def _start(state: State, request: Request, rates: dict[str, int], now: Now) -> l
         name: _share(state, state.team[name], request.mode, rate, rates) for name, rate in rates.items()
     }
     meas = Measurement(
-        request.meas_id, relay, request.mode, now, request.scheduled, shares, watchers=request.watchers
+        request.meas_id,
+        relay,
+        request.mode,
+        now,
+        request.scheduled,
+        shares,
+        state.estimates[relay.fingerprint],
+        request.limited,
+        watchers=request.watchers,
     )
     state.measurements[meas.meas_id] = meas
+    count_run(state, relay.fingerprint)
     state.unsaved = True
     first = _launch(state, meas) if meas.mode == "echo" else connect_all(state, meas)
     meas.set_deadline(now, state.params)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from coordinator.core.events import Progress
 from flashflow.model.ids import Fingerprint
+from flashflow.model.plan import PlanRow
 from flashflow.model.relay import RelayInfo
 from flashflow.model.results import MeasurementRecord
 from flashflow.torctl.client import SendTorCommand
@@ -59,6 +60,26 @@ class SaveProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class SavePlan:
+    """Remember what is planned for relays in the period."""
+
+    rows: tuple[PlanRow, ...]
+    """The relays whose plan has changed."""
+    whole: bool
+    """These are all there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerOffer:
+    """What became of a relay that was offered, or that is gone."""
+
+    offer_id: int
+    """Of RelayOffered or RelayGone."""
+    outcome: str
+    """One line."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReadResults:
     """Read stored measurements; ResultsRead tells the outcome."""
 
@@ -107,6 +128,8 @@ Effect = (
     | CloseCtrl
     | SaveMeasurement
     | SaveProgress
+    | SavePlan
+    | AnswerOffer
     | ReadResults
     | WriteV3bw
     | LoadRelays

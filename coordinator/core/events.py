@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from flashflow.directory.filter import RelayFilter
 from flashflow.model.ids import Fingerprint, MeasId, Mode
 from flashflow.model.network import ConsensusHeader
+from flashflow.model.plan import PlanRow
 from flashflow.model.relay import RelayInfo
 from flashflow.model.results import MeasurementRecord
 from flashflow.store.latest import LatestResult
@@ -33,10 +34,10 @@ class Progress:
 
     period_utc_s: float
     """Start of the period."""
-    taken: tuple[Fingerprint, ...]
-    """Relays that the slot timer is done with in this period."""
-    retried: tuple[Fingerprint, ...]
-    """Relays that get one more measurement in it, since the first failed without their fault."""
+    seed: str = field(repr=False)
+    """The period's seed, hexadecimal; empty before it has a schedule."""
+    stand_in: str = field(repr=False)
+    """What replaces the shared random value in a network that has none, hexadecimal; empty for nothing."""
     in_work: tuple[InWork, ...]
     """Measurements that had begun."""
 
@@ -53,6 +54,10 @@ class Started:
     """Recent failures per relay from the store."""
     progress: Progress | None
     """What the last run left."""
+    plan: tuple[PlanRow, ...] = ()
+    """The period's plan as the last run left it."""
+    secret: bytes = field(default=b"", repr=False)
+    """The deployment's secret for its schedules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,28 @@ class RelaysLoaded:
     """Which of them may be measured."""
     header: ConsensusHeader = field(default_factory=ConsensusHeader)
     """What the consensus says of the network."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelayOffered:
+    """A relay is new in the consensus, or again, and was inspected; RelayOutcome answers."""
+
+    offer_id: int
+    """Comes back in the answer."""
+    fingerprint: Fingerprint
+    """The relay."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelayGone:
+    """A relay has left the consensus, does not run any more, or may not be measured any more; RelayOutcome answers."""
+
+    offer_id: int
+    """Comes back in the answer."""
+    fingerprint: Fingerprint
+    """The relay."""
+    reason: str
+    """One line."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from coordinator.core.aggregate import Aggregate, aggregate
 from coordinator.core.effects import Effect
 from coordinator.core.events import InWork, MeasurementNotStored, MeasurementStored, StoreFailed
 from coordinator.core.measurement import RUNNING, Measurement, Phase, Trigger
+from coordinator.core.planning import ended
 from coordinator.core.state import Request, State
 from coordinator.core.views import result_view
 from flashflow.model.clock import Now
@@ -136,6 +137,7 @@ def _learn(state: State, record: MeasurementRecord) -> None:
             background_bytes=record.background_bytes or 0,
             accepted=record.accepted,
             bandwidth_avg_bytes=record.bandwidth_avg_bytes,
+            team_limited=record.team_limited,
         )
 
 
@@ -145,21 +147,19 @@ def _end(state: State, meas: Measurement, record: MeasurementRecord, now: Now) -
     if record.result_bytes is None:
         return done
     bound = "" if record.accepted else " (a lower bound: too close to what was allocated)"
+    if record.team_limited:
+        bound = " (a lower bound: there is no more to load it with)"
     rate = f"{to_mbps(record.result_bytes):.3f} Mbit/s"
     return [do.info(f"measurement {meas.meas_id} of {record.nickname}: {rate}{bound}"), *done]
 
 
 def _forget(state: State, meas: Measurement, now: Now) -> None:
-    """The measurement is over. A scheduled one is done for this period unless it failed without the relay's fault,
-    which gives it one more chance."""
+    """The measurement is over."""
+    assert meas.record is not None  # it was to be stored
     meas.advance(Trigger.STORED, now, state.params)
     del state.measurements[meas.meas_id]
     state.unsaved = True
-    if not meas.scheduled:
-        return
-    fingerprint, period = meas.relay.fingerprint, state.period
-    blameless = meas.failure is not None and meas.failure.kind is not ErrorKind.PEER
-    (period.retried if blameless and fingerprint not in period.retried else period.taken).append(fingerprint)
+    ended(state, meas, meas.record, now)
 
 
 def _stop_parts(state: State, meas: Measurement) -> list[Effect]:
@@ -209,6 +209,9 @@ def interrupted(state: State, left: InWork, now: Now) -> MeasurementRecord:
 
 def _record(state: State, meas: Measurement, summed: Aggregate | None, now: Now) -> MeasurementRecord:
     result = summed.result_bytes if summed else None
+    accepted = result is not None and state.params.accepts(
+        result, meas.allocated_bytes, ours=meas.estimate.ours
+    )
     return MeasurementRecord(
         meas_id=meas.meas_id,
         fingerprint=meas.relay.fingerprint,
@@ -231,7 +234,8 @@ def _record(state: State, meas: Measurement, summed: Aggregate | None, now: Now)
         background=tuple(meas.background[n] for n in sorted(meas.background)),
         result_bytes=result,
         background_bytes=summed.background_bytes if summed else None,
-        accepted=result is not None and state.params.accepts(result, meas.allocated_bytes),
+        accepted=accepted,
         failure=meas.failure,
         bandwidth_avg_bytes=meas.relay.bandwidth_avg_bytes,
+        team_limited=result is not None and not accepted and meas.limited,
     )

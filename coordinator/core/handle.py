@@ -5,7 +5,7 @@ from typing import Any
 
 from coordinator.core import effects as do
 from coordinator.core import events as ev
-from coordinator.core import finish, on_ctrl, on_measurer, on_slot, on_tor
+from coordinator.core import finish, on_ctrl, on_measurer, on_slot, on_tor, planning
 from coordinator.core.assign import start_what_fits
 from coordinator.core.effects import Effect
 from coordinator.core.params import Params
@@ -18,6 +18,8 @@ HANDLERS: dict[type, Callable[[State, Any, Now], list[Effect]]] = {
     ev.Started: on_slot.on_started,
     ev.RelaysLoaded: on_slot.on_relays,
     ev.RelaysFailed: on_slot.on_relays_failed,
+    ev.RelayOffered: on_slot.on_offered,
+    ev.RelayGone: on_slot.on_gone,
     ev.StopRequested: on_slot.on_stop,
     TimerFired: on_slot.on_timer,
     ev.MeasurerJoined: on_measurer.on_joined,
@@ -58,6 +60,7 @@ class Coordinator:
         if state.unsaved:
             state.unsaved = False
             effects.append(do.SaveProgress(state.progress()))
+        effects += planning.save(state)
         if state.draining and not state.measurements and not state.stopped:
             state.stopped = True
             effects.append(do.StopService())

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
+from coordinator.core.estimate import Estimate
 from coordinator.core.params import Params
 from flashflow.model.clock import Now
 from flashflow.model.ids import MeasId, Mode
@@ -128,6 +129,10 @@ class Measurement:
     """By the slot timer; else a controller asked."""
     shares: dict[str, Share]
     """The measurers by name, in order of name."""
+    estimate: Estimate
+    """What it could probably do when this began."""
+    limited: bool
+    """There is no more to load it with."""
     phase: Phase = Phase.LAUNCHING
     """Changed by advance() only."""
     deadline_s: float = 0.0

@@ -6,11 +6,12 @@ from coordinator.core import effects as do
 from coordinator.core.effects import Effect
 from coordinator.core.events import CtrlClosed, CtrlSaid, ResultsRead, V3bwWritten
 from coordinator.core.finish import drop_request, fail
-from coordinator.core.state import Request, State
+from coordinator.core.planning import done_with
+from coordinator.core.state import Request, State, refusal
 from coordinator.core.views import measurers_view, relays_view, result_view, status_view
 from flashflow.model.clock import Now
 from flashflow.model.errors import ErrorKind
-from flashflow.model.ids import Fingerprint, MeasId
+from flashflow.model.ids import MeasId
 from flashflow.model.relay import RelayInfo
 from flashflow.model.results import Failure
 
@@ -70,16 +71,6 @@ def on_v3bw(state: State, event: V3bwWritten, now: Now) -> list[Effect]:
     return [*effects, _err(conn, event.error or "no v3bw file: no relay has a recent result")]
 
 
-def refusal(state: State, relay: RelayInfo) -> str | None:
-    """Why this relay may not be measured now, or None."""
-    rule = state.rules.get(relay.fingerprint)
-    if rule is None or not rule.allow:
-        return f"the relay filter does not allow {relay.nickname} {relay.fingerprint}"
-    if not relay.measurable:
-        return f"no descriptor with the keys of {relay.nickname} {relay.fingerprint} is known"
-    return None
-
-
 def _err(conn: int, reason: str) -> Effect:
     return do.SendToCtrl(conn, "ERR", {"error": reason})
 
@@ -129,7 +120,7 @@ def _cancel(state: State, conn: int, args: list[str], now: Now) -> Answer:
     if waiting:
         state.queue.remove(waiting[0])
         if waiting[0].scheduled:
-            _done_with(state, waiting[0].fingerprint)
+            done_with(state, waiting[0].fingerprint)
         return [done, *drop_request(waiting[0], reason)]
     if meas_id not in state.measurements:
         return f"no measurement {meas_id} is in work"
@@ -137,13 +128,8 @@ def _cancel(state: State, conn: int, args: list[str], now: Now) -> Answer:
     effects = fail(state, meas, reason, now)
     if effects and meas.scheduled:
         meas.scheduled = False  # not again in this period: somebody does not want it
-        _done_with(state, meas.relay.fingerprint)
+        done_with(state, meas.relay.fingerprint)
     return [done, *effects] if effects else f"measurement {meas_id} is being saved already"
-
-
-def _done_with(state: State, fingerprint: Fingerprint) -> None:
-    state.period.taken.append(fingerprint)
-    state.unsaved = True
 
 
 def _status(state: State, conn: int, args: list[str], now: Now) -> Answer:

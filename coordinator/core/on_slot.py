@@ -1,14 +1,24 @@
-"""Time: slots and periods, deadlines of phases, periodic work. Begin of slot, begin of period (FF-04, FF-05)."""
+"""Time: slots, deadlines of phases, periodic work; what is known of relays. Begin of slot (FF-04, FF-05)."""
 
 import math
 
 from coordinator.core import effects as do
+from coordinator.core import planning
 from coordinator.core.effects import Effect
-from coordinator.core.events import Progress, RelaysFailed, RelaysLoaded, Started, StopRequested
+from coordinator.core.events import (
+    Progress,
+    RelayGone,
+    RelayOffered,
+    RelaysFailed,
+    RelaysLoaded,
+    Started,
+    StopRequested,
+)
 from coordinator.core.finish import complete, drop_request, fail, give_up_saving, interrupted, save_again
-from coordinator.core.measurement import Measurement, Phase
-from coordinator.core.on_ctrl import new_request, refusal
-from coordinator.core.state import Period, State
+from coordinator.core.measurement import RUNNING, Measurement, Phase
+from coordinator.core.on_ctrl import new_request
+from coordinator.core.schedule import Placement
+from coordinator.core.state import Period, State, refusal
 from flashflow.model.clock import Now, TimerFired
 from flashflow.model.errors import ErrorKind
 from flashflow.model.ids import Fingerprint
@@ -21,19 +31,22 @@ FIRST_V3BW_S = 60.0
 def on_started(state: State, event: Started, now: Now) -> list[Effect]:
     """The first event: take up what the store knows, load the relays."""
     state.draw.seed = event.seed
+    state.secret = event.secret
     state.started_mono_s = now.mono_s
     state.results = {result.fingerprint: result for result in event.results}
     state.failures = dict(event.failures)
     state.next_slot_utc_s = _next_slot(state, now.utc_s)
     state.next_refresh_s = now.mono_s + state.params.directory_refresh_s
     state.next_v3bw_s = now.mono_s + min(FIRST_V3BW_S, state.params.v3bw_interval_s)
-    left = _take_up(state, event.progress, now) if event.progress else []
+    left = _take_up(state, event, event.progress, now) if event.progress else []
     return [*left, do.LoadRelays()]
 
 
-def _take_up(state: State, progress: Progress, now: Now) -> list[Effect]:
+def _take_up(state: State, event: Started, progress: Progress, now: Now) -> list[Effect]:
     """Go on with the period; what was in work when the last run ended has failed, and its relay is due again."""
-    state.period = Period(progress.period_utc_s, list(progress.taken), list(progress.retried))
+    state.period = Period(progress.period_utc_s, bytes.fromhex(progress.seed))
+    state.stand_in = bytes.fromhex(progress.stand_in)
+    planning.restore(state, event.plan)
     state.unsaved = bool(progress.in_work)
     return [do.SaveMeasurement(interrupted(state, left, now)) for left in progress.in_work]
 
@@ -44,7 +57,8 @@ def on_relays(state: State, event: RelaysLoaded, now: Now) -> list[Effect]:
     state.header = event.header
     state.rules = event.relay_filter.resolve(event.relays)
     state.relays_error = None
-    measured = len(_to_measure(state))
+    planning.estimate_all(state)
+    measured = sum(planning.is_eligible(state, fingerprint) for fingerprint in state.relays)
     known = do.info(f"{len(state.relays)} relays known, {measured} of them to be measured")
     return [known, *_drop_refused(state)]
 
@@ -115,45 +129,62 @@ def next_timer(state: State, now: Now) -> float:
 
 
 def begin_of_slot(state: State, now: Now) -> list[Effect]:
-    """Queue the next relay of this period, unless nothing could measure it or earlier ones still wait.
-
-    A relay is done with when its measurement has ended (finish.py), and that is kept in the store: so neither a
-    restart nor a cancelled or dropped request doubles or forgets one.
-    """
-    effects = begin_of_period(state, now)
+    """Begin what the schedule has for this slot; what finds no capacity until the next one gets another slot."""
+    effects = planning.begin_of_period(state, now)
     state.next_slot_utc_s = _next_slot(state, now.utc_s)
-    done = {*state.period.taken, *(meas.relay.fingerprint for meas in state.measurements.values())}
-    due = [
-        fp for fp in _to_measure(state) if fp not in done and (state.tor_up or state.rules[fp].mode == "loop")
-    ]
-    if due and state.connected_team() and not state.queue:
-        state.queue.append(new_request(state, state.relays[due[0]], scheduled=True))
+    slot = planning.slot_of(state, now.utc_s)
+    if not state.relays or not state.connected_team() or slot < 0:
+        return effects
+    for request in [request for request in state.queue if request.scheduled]:
+        state.queue.remove(request)
+        planning.wait(state, request.fingerprint)
+    effects += planning.make_ready(state, slot)
+    schedule = state.period.schedule
+    assert schedule is not None  # made ready
+    shares = schedule.shares(slot)
+    for placement in schedule.in_slot(slot):
+        _begin(state, placement, shares[placement.fingerprint])
     return effects
 
 
-def begin_of_period(state: State, now: Now) -> list[Effect]:
-    """At a period's first slot, and at the first slot of a run that finds no stored period."""
-    start = now.utc_s - now.utc_s % state.params.period_s
-    if state.period.start_utc_s == start:
-        return []
-    state.period = Period(start)
-    state.unsaved = True
-    return [do.info(f"a period begins with {len(_to_measure(state))} relays to measure")]
+def _begin(state: State, placement: Placement, rates: dict[str, int]) -> None:
+    """Queue a relay's measurement, if it can be measured now; else it waits for another slot."""
+    fingerprint = placement.fingerprint
+    planning.give_up_slot(state, fingerprint)
+    if not planning.may_run(state, fingerprint):
+        planning.done_with(state, fingerprint)
+    elif not planning.is_eligible(state, fingerprint) or _is_busy(state, fingerprint):
+        planning.wait(state, fingerprint)
+    else:
+        request = new_request(state, state.relays[fingerprint], scheduled=True)
+        request.rates = rates
+        request.limited = planning.is_limited(state, placement)
+        state.queue.append(request)
+
+
+def _is_busy(state: State, fingerprint: Fingerprint) -> bool:
+    if state.rules[fingerprint].mode == "echo" and not state.tor_up:
+        return True
+    return any(meas.relay.fingerprint == fingerprint for meas in state.measurements.values())
+
+
+def on_offered(state: State, event: RelayOffered, now: Now) -> list[Effect]:
+    """A relay came up in the consensus: it gets the first slot with room, and nobody is moved."""
+    return [do.AnswerOffer(event.offer_id, planning.offer(state, event.fingerprint, now))]
+
+
+def on_gone(state: State, event: RelayGone, now: Now) -> list[Effect]:
+    """A relay went: it has no slot any more, and what is in work ends."""
+    planning.forget(state, event.fingerprint)
+    effects: list[Effect] = []
+    for meas in list(state.measurements.values()):
+        if meas.relay.fingerprint == event.fingerprint and meas.phase in RUNNING:
+            effects += fail(state, meas, Failure(ErrorKind.NETWORK, event.reason), now)
+    return [*effects, do.AnswerOffer(event.offer_id, "not scheduled any more")]
 
 
 def _next_slot(state: State, utc_s: float) -> float:
     return (math.floor(utc_s / state.params.slot_s) + 1) * float(state.params.slot_s)
-
-
-def _to_measure(state: State) -> list[Fingerprint]:
-    """The relays that the filter allows, that run and have keys; largest estimate first."""
-    chosen = [relay for relay in state.relays.values() if relay.running and refusal(state, relay) is None]
-
-    def estimate(fingerprint: Fingerprint) -> int:
-        known = state.results.get(fingerprint)
-        return known.result_bytes if known else 0
-
-    return sorted((relay.fingerprint for relay in chosen), key=lambda fp: (-estimate(fp), fp))
 
 
 def _on_deadline(state: State, meas: Measurement, now: Now) -> list[Effect]:

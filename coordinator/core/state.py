@@ -4,12 +4,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from coordinator.core.draw import Draw
+from coordinator.core.estimate import Estimate
 from coordinator.core.events import InWork, Progress
 from coordinator.core.measurement import RUNNING, Measurement
 from coordinator.core.params import Params
+from coordinator.core.schedule import Schedule
 from flashflow.directory.filter import Rule
 from flashflow.model.ids import Fingerprint, MeasId, Mode
 from flashflow.model.network import ConsensusHeader
+from flashflow.model.plan import PlanRow
 from flashflow.model.relay import RelayInfo
 from flashflow.store.latest import LatestResult
 
@@ -44,18 +47,44 @@ class Request:
     """By the slot timer; else a controller asked."""
     watchers: list[int] = field(default_factory=list)
     """Controllers that want to hear of it."""
+    rates: dict[str, int] | None = None
+    """What each measurer gives by the schedule, cell bytes/s; None to take it from what is free."""
+    limited: bool = False
+    """The schedule has no more for it, or the filter allows no more."""
 
 
 @dataclass(slots=True)
 class Period:
-    """Each relay of the filter is measured once a period, in slots."""
+    """Each relay of the filter is measured once a period, in a slot of its schedule (planning.py)."""
 
     start_utc_s: float
     """Its start, Unix time; 0 before the first slot of a new deployment."""
-    taken: list[Fingerprint] = field(default_factory=list)
-    """Relays that the slot timer is done with, in order."""
-    retried: list[Fingerprint] = field(default_factory=list)
-    """Relays whose first measurement failed without their fault."""
+    seed: bytes = field(default=b"", repr=False)
+    """What its draws come from; empty before it has a schedule."""
+    schedule: Schedule | None = None
+    """Who has which slot; None until relays and a team are known."""
+    team: dict[str, int] = field(default_factory=dict)
+    """The capacities that the schedule counts with, cell bytes/s."""
+    groups: dict[Fingerprint, int] = field(default_factory=dict)
+    """The group of each relay that shares a slot with others."""
+    runs: dict[Fingerprint, int] = field(default_factory=dict)
+    """Measurements that were begun of each relay, whatever became of them and whoever asked."""
+    done: dict[Fingerprint, None] = field(default_factory=dict)
+    """Relays of which nothing more is planned, in order."""
+    waiting: dict[Fingerprint, None] = field(default_factory=dict)
+    """Relays that are due but have no slot, in order."""
+    left_over: dict[Fingerprint, None] = field(default_factory=dict)
+    """Relays that the last period had no room for: they come first."""
+    stored: tuple[PlanRow, ...] = ()
+    """The slots that the last run of the service gave, until the schedule is taken up."""
+
+    def due(self) -> list[Fingerprint]:
+        """The relays that are still to be measured."""
+        stored = [row.fingerprint for row in self.stored]
+        if self.schedule is None:
+            return [*stored, *self.waiting]
+        placed = [placement.fingerprint for placement in self.schedule.placements()]
+        return [*placed, *(one.fingerprint for one in self.schedule.unplaced), *self.waiting]
 
 
 @dataclass(slots=True)
@@ -86,8 +115,20 @@ class State:
     """Those in work."""
     queue: list[Request] = field(default_factory=list)
     """Those that wait, first come first served."""
+    secret: bytes = field(default=b"", repr=False)
+    """The deployment's secret, which nobody can tell the schedule without."""
+    stand_in: bytes = field(default=b"", repr=False)
+    """Takes the place of the shared random value in a network that has none."""
+    estimates: dict[Fingerprint, Estimate] = field(default_factory=dict)
+    """What each relay can probably do."""
+    raised: dict[Fingerprint, int] = field(default_factory=dict)
+    """Estimates raised by results that were not accepted, cell bytes/s, until one is."""
     period: Period = field(default_factory=lambda: Period(0.0))
     """The current period."""
+    changed_plan: dict[Fingerprint, None] = field(default_factory=dict)
+    """Relays whose plan has changed since it was saved."""
+    new_plan: bool = False
+    """The whole plan has."""
     unsaved: bool = False
     """What progress() gives has changed."""
     next_slot_utc_s: float = 0.0
@@ -130,8 +171,7 @@ class State:
             InWork(meas.meas_id, meas.relay.fingerprint, meas.relay.nickname, meas.mode, meas.begun.utc_s)
             for meas in self.measurements.values()
         ]
-        period = self.period
-        return Progress(period.start_utc_s, tuple(period.taken), tuple(period.retried), tuple(in_work))
+        return Progress(self.period.start_utc_s, self.period.seed.hex(), self.stand_in.hex(), tuple(in_work))
 
     def free_bytes(self, name: str) -> int:
         """What a measurer has left beside its running measurements, cell bytes/s."""
@@ -153,3 +193,13 @@ class State:
             return self.relays[Fingerprint(bare)]
         named = [relay for relay in self.relays.values() if relay.nickname.lower() == text.lower()]
         return named[0] if len(named) == 1 else None
+
+
+def refusal(state: State, relay: RelayInfo) -> str | None:
+    """Why this relay may not be measured now, or None."""
+    rule = state.rules.get(relay.fingerprint)
+    if rule is None or not rule.allow:
+        return f"the relay filter does not allow {relay.nickname} {relay.fingerprint}"
+    if not relay.measurable:
+        return f"no descriptor with the keys of {relay.nickname} {relay.fingerprint} is known"
+    return None

@@ -68,6 +68,10 @@ class StoreThread:
         """Remember what a restart has to know."""
         self._run(self._put_progress, effect.progress)
 
+    def save_plan(self, effect: do.SavePlan) -> None:
+        """Remember what is planned."""
+        self._run(self._put_plan, effect)
+
     def read_results(self, effect: do.ReadResults) -> None:
         """Read records."""
         self._run(self._read, effect)
@@ -100,6 +104,13 @@ class StoreThread:
     def _put_progress(self, progress: ev.Progress) -> object | None:
         try:
             self._store.put_state(PROGRESS_KEY, _PROGRESS.dump_python(progress, mode="json"))
+        except LocalError as error:
+            return ev.StoreFailed(error.reason)
+        return None
+
+    def _put_plan(self, effect: do.SavePlan) -> object | None:
+        try:
+            self._store.save_plan(effect.rows, whole=effect.whole)
         except LocalError as error:
             return ev.StoreFailed(error.reason)
         return None

@@ -46,8 +46,16 @@ warmup = 2
 slot = 60
 period = 86400
 multiplier = 2.25
+multiplier_known = 2.25
 epsilon1 = 0.20
 epsilon2 = 0.05
+
+[schedule]
+strategy = uniform
+co_location = address
+secret = ${coord:datadir}/schedule_secret
+deployment = 0
+deployments = 1
 
 [directory]
 source = file
@@ -75,6 +83,15 @@ level = INFO
 """Sections and keys keep the names of the original FlashFlow where they mean the same."""
 
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(lambda text: text.upper())]
+
+
+def _kinds(text: str) -> frozenset[str]:
+    words = text.split()
+    return frozenset() if words == ["none"] else frozenset(words or [""])
+
+
+CoLocation = Annotated[frozenset[Literal["address", "family", "prefix"]], BeforeValidator(_kinds)]
+"""What makes relays one host's."""
 
 
 class CoordConfig(Settings):
@@ -118,10 +135,25 @@ class CoordConfig(Settings):
     """Every relay is measured once in each period, seconds; periods start at 00:00 UTC."""
     multiplier: float = setting("meas_params.multiplier", "a number from 1 to 100", ge=1, le=100)
     """m of the paper."""
+    multiplier_known: float = setting("meas_params.multiplier_known", "a number from 1 to 100", ge=1, le=100)
+    """m for relays whose estimate is our own accepted result."""
     epsilon1: float = setting("meas_params.epsilon1", "a fraction from 0 to 0.9", ge=0, le=0.9)
     """ε1 of the paper, the error below."""
     epsilon2: float = setting("meas_params.epsilon2", "a fraction from 0 to 1", ge=0, le=1)
     """ε2 of the paper, the error above."""
+
+    strategy: Literal["uniform", "fastest"] = setting("schedule.strategy", "uniform or fastest")
+    """Relays are measured anywhere in the period, or as early in it as the team can."""
+    co_location: CoLocation = setting(
+        "schedule.co_location", "none, or some of address, family, prefix with spaces between"
+    )
+    """What makes relays share a slot."""
+    schedule_secret: FilePath = setting("schedule.secret", "a path")
+    """The file of the secret that schedules are drawn with, made if it is missing."""
+    deployment: int = setting("schedule.deployment", "a number from 0", ge=0)
+    """This deployment's number among those that share the secret."""
+    deployments: int = setting("schedule.deployments", "a number from 1 to 100", ge=1, le=100)
+    """How many deployments share the secret, and never measure a relay in the same slot."""
 
     directory_source: Literal["file", "tor"] = setting("directory.source", "file or tor")
     """Where relays are known from."""
@@ -175,6 +207,9 @@ def load_coord(path: Path) -> CoordConfig:
     if config.period_s % config.slot_s:
         expected = f"a multiple of the slot of {config.slot_s} s"
         raise value_error(path, "meas_params.period", expected, config.period_s)
+    if config.deployment >= config.deployments:
+        expected = f"a number below the {config.deployments} deployments"
+        raise value_error(path, "schedule.deployment", expected, config.deployment)
     if config.directory_source == "file" and config.consensus is None:
         raise value_error(path, "directory.consensus", "the path of a consensus file", "nothing")
     if config.starts_directory_tor:

@@ -4,6 +4,7 @@ import pytest
 
 from coordinator.core import effects as do
 from coordinator.core import events as ev
+from coordinator.core.params import Params
 from flashflow.directory.filter import RelayFilter
 from flashflow.model.circuits import LOOP_CIRCUITS_MEASURER
 from flashflow.model.network import ConsensusHeader
@@ -108,7 +109,9 @@ def test_cancel_stops_the_measurers_only(world: World) -> None:
     assert world.of(SendTorCommand) == []
 
 
-def test_the_slot_timer_measures_it_without_a_tor_client(world: World) -> None:
+def test_the_slot_timer_measures_it_without_a_tor_client() -> None:
+    world = World(Params(duration_s=5, warmup_s=2, slot_s=60, strategy="fastest"))
+    world.start(filter_text=LOOP)
     world.say(TorWasLost("gone"))
     world.sleep(31)
     assert world.meas.mode == "loop"

@@ -10,6 +10,8 @@ from coordinator.core.params import Params
 from flashflow.directory.filter import RelayFilter
 from flashflow.model.clock import Now, TimerFired
 from flashflow.model.ids import Address, Fingerprint, MeasId
+from flashflow.model.network import ConsensusHeader
+from flashflow.model.plan import PlanRow
 from flashflow.model.relay import RelayInfo
 from flashflow.store.latest import LatestResult
 from flashflow.torctl import events as tor
@@ -78,14 +80,27 @@ class World:
         results: tuple[LatestResult, ...] = (),
         filter_text: str = "allow *\n",
         progress: ev.Progress | None = None,
+        plan: tuple[PlanRow, ...] = (),
     ) -> None:
         """Everything up: relays loaded, Tor client there, measurers m1 and m2 of 500 Mbit/s."""
-        self.say(ev.Started(b"\x07" * 32, results, (), progress))
-        self.say(ev.RelaysLoaded(self.relays, RelayFilter.parse(filter_text, "filter")))
+        self.say(ev.Started(b"\x07" * 32, results, (), progress, plan, secret=b"\x08" * 32))
+        self.load(filter_text)
         self.say(TorCameUp())
         for name in ("m1", "m2"):
             self.say(ev.MeasurerJoined(name, 62_500_000, "127.0.0.1"))
         self.effects.clear()
+
+    def load(self, filter_text: str = "allow *\n", header: ConsensusHeader | None = None) -> list[Any]:
+        """`relays` are the consensus."""
+        relay_filter = RelayFilter.parse(filter_text, "filter")
+        return self.say(ev.RelaysLoaded(self.relays, relay_filter, header or ConsensusHeader()))
+
+    def plan(self) -> dict[Fingerprint, PlanRow]:
+        """The plan as the store has it now."""
+        rows: dict[Fingerprint, PlanRow] = {}
+        for effect in self.of(do.SavePlan):
+            rows = {row.fingerprint: row for row in [*(() if effect.whole else rows.values()), *effect.rows]}
+        return rows
 
     def ctrl(self, line: str, conn: int = 1) -> dict[str, Any]:
         """Send a line; returns the answer's JSON with its kind under `kind`."""

@@ -1,0 +1,244 @@
+"""The schedule in the running service: doubling, allowance, team limits, new relays, seeds of periods."""
+
+from dataclasses import replace
+
+import pytest
+
+from coordinator.core import effects as do
+from coordinator.core import events as ev
+from coordinator.core.params import Params
+from coordinator.core.planning import shared_random
+from flashflow.model.errors import ErrorKind
+from flashflow.model.ids import Fingerprint
+from flashflow.model.network import ConsensusHeader
+from flashflow.model.results import MeasurementRecord
+from flashflow.wire import messages as wire
+from support.coordinator_world import MIDNIGHT, World, relay
+
+PARAMS = Params(duration_s=5, warmup_s=2, slot_s=30, period_s=300, strategy="fastest")
+TEAM_BYTES = 125_000_000
+"""Of World's two measurers."""
+FLOOR_BYTES = 125_000
+LOOP = "".join(f"allow {relay(n).fingerprint} mode=loop\n" for n in range(1, 9))
+ONE = relay(1).fingerprint
+
+
+def started(params: Params = PARAMS, count: int = 1, filter_text: str = LOOP) -> World:
+    """A team and relays that are measured in loop mode, for which no Tor client needs to be played."""
+    world = World(params, tuple(relay(n) for n in range(1, count + 1)))
+    world.start(filter_text=filter_text)
+    return world
+
+
+def finish(world: World, capacity_bytes: int) -> list[MeasurementRecord]:
+    """What runs ends with what the relay can do, or what it is loaded with if that is less."""
+    records = []
+    for meas in list(world.core.state.measurements.values()):
+        for name, share in meas.shares.items():
+            ready = wire.ConnectedToRelay(meas_id=meas.meas_id, n_circs=share.n_circs)
+            world.say(ev.MeasurerSaid(name, ready))
+    running = list(world.core.state.measurements.values())
+    world.sleep(world.params.warmup_s)
+    for second in range(1, world.params.duration_s + 1):
+        world.sleep(1.0)
+        for meas in running:
+            total = min(capacity_bytes, meas.allocated_bytes)
+            for name, share in meas.shares.items():
+                recv = total * share.allocated_bytes // meas.allocated_bytes
+                report = wire.BwReport(meas_id=meas.meas_id, second=second, sent_bytes=recv, recv_bytes=recv)
+                world.say(ev.MeasurerSaid(name, report))
+    for meas in running:
+        assert meas.record is not None
+        records.append(meas.record)
+        world.say(ev.MeasurementStored(meas.meas_id))
+    return records
+
+
+def slots(world: World, n_slots: int, capacity_bytes: int) -> list[list[MeasurementRecord]]:
+    """So many slots from now, with what was measured in each."""
+    found = []
+    for _ in range(n_slots):
+        world.sleep(world.core.state.next_slot_utc_s - world.utc_s + 0.01)
+        found.append(finish(world, capacity_bytes))
+    return found
+
+
+def test_an_estimate_that_is_too_low_grows_until_a_result_is_accepted() -> None:
+    """8 times too low: what it is loaded with is its result twice, then it is accepted, in the second period."""
+    world = started()
+    records = [record for slot in slots(world, 12, 8 * FLOOR_BYTES) for record in slot][:3]
+    f = 2.953125
+    expected = [f * FLOOR_BYTES, f * f * FLOOR_BYTES, f * 8 * FLOOR_BYTES]
+    assert [record.allocated_bytes for record in records] == pytest.approx(expected, abs=4)
+    assert [record.accepted for record in records] == [False, False, True]
+    assert records[2].result_bytes == pytest.approx(8 * FLOOR_BYTES, abs=2)
+    periods = [int(record.started_utc_s // 300) for record in records]
+    assert periods[0] == periods[1] == periods[2] - 1
+    assert world.plan()[ONE].raised_bytes == 0
+
+
+def test_a_result_just_too_near_to_what_was_allocated_doubles_the_estimate() -> None:
+    world = started()
+    records = [record for slot in slots(world, 2, 2 * FLOOR_BYTES) for record in slot]
+    assert records[1].allocated_bytes == pytest.approx(2 * records[0].allocated_bytes, abs=2)
+    assert [record.accepted for record in records] == [False, True]
+
+
+def test_a_raised_estimate_survives_a_restart() -> None:
+    world = started()
+    slots(world, 2, 8 * FLOOR_BYTES)
+    again = World(PARAMS, (relay(1),))
+    again.mono_s, again.utc_s = world.mono_s, world.utc_s
+    plan = tuple(world.plan().values())
+    again.start(filter_text=LOOP, progress=world.of(do.SaveProgress)[-1].progress, plan=plan)
+    records = [record for slot in slots(again, 10, 8 * FLOOR_BYTES) for record in slot]
+    assert records[0].allocated_bytes == pytest.approx(2.953125 * FLOOR_BYTES * 8, abs=2)
+
+
+def test_a_relay_that_is_faster_than_the_team_can_show_is_a_lower_bound_and_not_doubled() -> None:
+    world = started()
+    world.core.state.raised[ONE] = TEAM_BYTES
+    world.load(LOOP)
+    records = [record for slot in slots(world, 8, 10**9) for record in slot]
+    assert [record.allocated_bytes for record in records] == [TEAM_BYTES]
+    assert [(record.accepted, record.team_limited) for record in records] == [(False, True)]
+    assert world.core.state.results[ONE].team_limited
+    assert world.core.state.raised[ONE] == TEAM_BYTES
+
+
+def test_the_filters_rate_limit_is_a_limit_too() -> None:
+    world = started(filter_text=f"allow {ONE} mode=loop rate=2\n")
+    (record,) = [record for slot in slots(world, 8, 10**9) for record in slot]
+    assert record.allocated_bytes == 250_000
+    assert (record.accepted, record.team_limited) == (False, True)
+
+
+def test_a_new_relay_gets_the_first_slot_with_room_and_moves_nobody() -> None:
+    world = started(replace(PARAMS, strategy="uniform"), count=6)
+    slots(world, 1, 8 * FLOOR_BYTES)
+    before = {fp: row.slot for fp, row in world.plan().items() if row.slot is not None}
+    world.relays = tuple(relay(n) for n in range(1, 8))
+    world.load(LOOP)
+    (answer,) = world.of(do.AnswerOffer, world.say(ev.RelayOffered(5, relay(7).fingerprint)))
+    assert answer == do.AnswerOffer(5, "slot 3")
+    after = {fp: row.slot for fp, row in world.plan().items() if row.slot is not None}
+    assert after == {**before, relay(7).fingerprint: 3}
+    (again,) = world.of(do.AnswerOffer, world.say(ev.RelayOffered(6, relay(7).fingerprint)))
+    assert again.outcome == "slot 3"
+
+
+@pytest.mark.parametrize("seen", ["not in the consensus", "not allowed"])
+def test_an_offer_of_what_may_not_be_measured_changes_nothing(seen: str) -> None:
+    world = started(count=2, filter_text=f"allow {ONE} mode=loop\n")
+    slots(world, 1, FLOOR_BYTES)
+    stranger = relay(2).fingerprint if seen == "not allowed" else Fingerprint("F" * 40)
+    (answer,) = world.of(do.AnswerOffer, world.say(ev.RelayOffered(1, stranger)))
+    assert answer.outcome == "it may not be measured, or is not running"
+    assert stranger not in world.plan()
+
+
+def test_a_relay_that_is_gone_has_no_slot_and_its_measurement_ends() -> None:
+    world = started(replace(PARAMS, strategy="uniform"), count=8)
+    world.sleep(31)
+    planned = [fp for fp, row in world.plan().items() if row.slot is not None]
+    world.say(ev.RelayGone(1, planned[0], "it left the consensus"))
+    assert world.plan()[planned[0]].slot is None
+    while not world.core.state.measurements:
+        world.sleep(1.0)
+    meas = next(iter(world.core.state.measurements.values()))
+    world.say(ev.RelayGone(2, meas.relay.fingerprint, "it left the consensus"))
+    assert meas.record is not None
+    assert meas.record.failure is not None
+    assert (meas.record.failure.kind, meas.record.failure.reason) == (
+        ErrorKind.NETWORK,
+        "it left the consensus",
+    )
+    while world.core.state.next_slot_utc_s < MIDNIGHT + 300:
+        slots(world, 1, FLOOR_BYTES)
+    begun = {record.record.fingerprint for record in world.of(do.SaveMeasurement)}
+    assert planned[0] not in begun
+
+
+def test_what_a_period_has_no_room_for_comes_first_in_the_next() -> None:
+    """Each relay takes a third of the team; the last one in order has no slot."""
+    params = replace(PARAMS, period_s=60)
+    world = started(params, count=8)
+    world.core.state.raised = {relay(n).fingerprint: TEAM_BYTES // 8 for n in range(1, 9)}
+    world.load(LOOP)
+    world.sleep(31)  # the first whole period
+    first = [record.fingerprint for slot in slots(world, 2, 10_000) for record in slot]
+    second = [record.fingerprint for slot in slots(world, 2, 10_000) for record in slot]
+    assert len(set(first)) < 8
+    assert {relay(n).fingerprint for n in range(1, 9)} - set(first) <= set(second[:4])
+
+
+def test_a_measurer_that_joins_or_leaves_changes_the_slots_to_come() -> None:
+    world = started(count=4)
+    world.core.state.raised = {relay(n).fingerprint: TEAM_BYTES // 8 for n in range(1, 5)}
+    world.load(LOOP)
+    world.say(ev.MeasurerGone("m2", "gone"))
+    (first,) = slots(world, 1, 10_000)
+    assert len(first) == 1
+    world.say(ev.MeasurerJoined("m2", TEAM_BYTES // 2, "127.0.0.1"))
+    world.say(ev.MeasurerJoined("m3", TEAM_BYTES // 2, "127.0.0.1"))
+    world.say(ev.MeasurerGone("m1", "gone"))
+    (second,) = slots(world, 1, 10_000)
+    assert {share.name for record in second for share in record.shares} == {"m2", "m3"}
+
+
+def test_a_clock_that_goes_back_into_the_last_period_begins_nothing_twice() -> None:
+    world = started(count=4)
+    slots(world, 2, 10_000)
+    assert len(world.of(do.SaveMeasurement)) == 4
+    world.utc_s -= 200
+    slots(world, 3, 10_000)
+    assert len(world.of(do.SaveMeasurement)) == 4
+
+
+SEEN = ConsensusHeader(MIDNIGHT - 3600, {}, b"new" * 8, b"old" * 8)
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        (SEEN, b"new" * 8),
+        (replace(SEEN, valid_after_utc_s=MIDNIGHT, shared_random_previous=b"was" * 8), b"was" * 8),
+        (ConsensusHeader(MIDNIGHT, {}, b"new" * 8, None), None),
+        (ConsensusHeader(), None),
+    ],
+)
+def test_deployments_agree_on_the_shared_random_value(header: ConsensusHeader, value: bytes | None) -> None:
+    """Whichever consensus around midnight each has."""
+    assert shared_random(header, MIDNIGHT) == value
+    assert shared_random(header, MIDNIGHT + 7200) == value
+
+
+def seed(header: ConsensusHeader, **started: bytes) -> bytes:
+    world = World(replace(PARAMS, strategy="uniform"))
+    world.say(
+        ev.Started(started.get("entropy", bytes(32)), (), (), None, (), started.get("secret", b"s" * 32))
+    )
+    world.load(LOOP, header)
+    world.say(ev.MeasurerJoined("m1", TEAM_BYTES, "127.0.0.1"))
+    world.sleep(31)
+    assert world.core.state.period.seed
+    return world.core.state.period.seed
+
+
+def test_the_seed_is_the_secret_and_the_shared_random_value() -> None:
+    assert seed(SEEN) == seed(SEEN, entropy=b"e" * 32)
+    assert seed(SEEN) != seed(SEEN, secret=b"t" * 32)
+    assert seed(SEEN) != seed(replace(SEEN, shared_random_current=b"x" * 32))
+
+
+def test_without_a_shared_random_value_a_stored_one_takes_its_place() -> None:
+    assert seed(ConsensusHeader()) != seed(ConsensusHeader(), entropy=b"e" * 32)
+    world = started(replace(PARAMS, strategy="uniform"))
+    world.sleep(31)
+    told = [effect.text for effect in world.of(do.Log)]
+    assert "the consensus has no shared random value: the schedule goes by a stored one" in told
+    saved = world.of(do.SaveProgress)[-1].progress
+    assert len(saved.stand_in) == 64
+    slots(world, 10, 10_000)
+    assert world.of(do.SaveProgress)[-1].progress.stand_in == saved.stand_in
+    assert world.of(do.SaveProgress)[-1].progress.seed != saved.seed
