@@ -1,3 +1,4 @@
+import logging
 import socket
 import time
 from collections.abc import Iterator
@@ -96,3 +97,12 @@ def test_a_rate_file_holds_one_number(tmp_path, text, expected) -> None:
 
 def test_no_rate_file(tmp_path) -> None:
     assert read_rate(tmp_path / "rate_mbps") is None
+
+
+def test_links_that_become_strangers_again_are_not_worth_a_line(bench, caplog) -> None:
+    link = bench.server.find(bench.add())
+    with caplog.at_level(logging.INFO):
+        bench.server.role_changed(link)
+        link.role = Role.MEASURER
+        bench.server.role_changed(link)
+    assert [record.message for record in caplog.records] == ["link 1 from 127.0.0.1 is now measurer"]
