@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import psutil
@@ -13,6 +12,7 @@ from flashflow.demo.child import Child
 from flashflow.shell.parent import own_command
 from flashflow.testnet.counts import read_counts
 from support.stack import deployment
+from support.waiting import wait_for
 
 pytestmark = pytest.mark.faults
 
@@ -51,8 +51,7 @@ def test_services_that_are_killed_while_they_measure(tmp_path: Path) -> None:
         assert last.utc_s > quiet.utc_s
         assert last.read_bytes - quiet.read_bytes < 20_000  # a token bucket's worth that was on its way
         with running.ctrl() as client:
-            while client.request("status")["measurers"]:  # it goes on, and notices within its 5 s
-                time.sleep(0.1)
+            wait_for(lambda: client.request("status")["measurers"] == 0, "it goes on, and notices", 10)
         assert not kill_and_watch(psutil_of(running.child("coordinator")))
 
 
@@ -82,8 +81,7 @@ def test_a_demo_that_is_killed_while_it_starts(
         env={**os.environ, "TMPDIR": str(temp)},
     )
     process = psutil.Process(demo.pid)
-    while not process.children():
-        assert demo.poll() is None
-        time.sleep(0.02)
+    wait_for(lambda: demo.poll() is not None or process.children(), "it starts a process")
+    assert demo.poll() is None
     assert not kill_and_watch(process)
     assert demo.wait() == -signal.SIGKILL

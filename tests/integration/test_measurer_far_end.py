@@ -117,12 +117,15 @@ async def test_one_that_dies_is_told(tmp_path: Path) -> None:
 @both_loops
 async def test_one_that_is_stopped_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
     async with running(tmp_path) as bench:
+        before, starts = asyncio.all_tasks(), set()
         for number in range(3):
             bench.far_ends.start(StartFarEnd(number, PEER, "127.0.0.1"))
             for _ in range(number):
                 await asyncio.sleep(0)  # at another step of its start each time
+            starts |= asyncio.all_tasks() - before
             bench.far_ends.stop(StopFarEnd(number))
-        await asyncio.sleep(0.2)
+        _, pending = await asyncio.wait(starts, timeout=WAIT_S)
+        assert not pending
         await gone()
         assert bench.told.empty()
 
@@ -141,7 +144,7 @@ async def main():
     tasks.start("run", far_ends.run())
     far_ends.start(StartFarEnd(1, "AB" * 20, "127.0.0.1"))
     print(await told.get(), flush=True)
-    await asyncio.sleep(60)
+    await asyncio.Event().wait()
 
 asyncio.run(main())
 """
