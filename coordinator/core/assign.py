@@ -15,7 +15,7 @@ from coordinator.core.planning import count_run
 from coordinator.core.state import Measurer, Request, State
 from flashflow.model.circuits import echo_circuits, loop_circuits
 from flashflow.model.clock import Now
-from flashflow.model.ids import Fingerprint
+from flashflow.model.ids import Fingerprint, Mode
 from flashflow.model.network import NetworkLimits, network_limits
 from flashflow.model.relay import RelayInfo
 from flashflow.torctl import commands
@@ -156,13 +156,17 @@ def _wire_limits(limits: NetworkLimits) -> wire.LoopLimits:
     return wire.LoopLimits(**asdict(limits))
 
 
-def _share(state: State, measurer: Measurer, mode: str, rate_bytes: int, names: Collection[str]) -> Share:
-    if mode == "echo":
-        n_circs = echo_circuits(rate_bytes, ASSUMED_ROUND_TRIP_S, len(names))
-    else:
-        limits = _loop_limits(state, measurer.host, names)
-        n_circs = loop_circuits(rate_bytes, ASSUMED_ROUND_TRIP_S, limits)
+def _share(state: State, measurer: Measurer, mode: Mode, rate_bytes: int, names: Collection[str]) -> Share:
+    n_circs = circuits_of(state, mode, measurer.name, rate_bytes, names)
     return Share(measurer.name, measurer.host, rate_bytes, n_circs, state.draw.take("token", 16))
+
+
+def circuits_of(state: State, mode: Mode, name: str, rate_bytes: int, names: Collection[str]) -> int:
+    """How many circuits the measurer `name` builds for its share of a measurement by the measurers `names`."""
+    if mode == "echo":
+        return echo_circuits(rate_bytes, ASSUMED_ROUND_TRIP_S, len(names))
+    limits = _loop_limits(state, state.team[name].host, names)
+    return loop_circuits(rate_bytes, ASSUMED_ROUND_TRIP_S, limits)
 
 
 def announced_host(measurer_host: str, relay_host: str) -> str:

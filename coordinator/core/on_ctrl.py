@@ -1,12 +1,14 @@
 """What controllers ask: one command a line (docs/protocol.md, "Control socket"). Nothing they say can raise."""
 
 from collections.abc import Callable
+from typing import Any
 
 from coordinator.core import effects as do
 from coordinator.core.effects import Effect
 from coordinator.core.events import CtrlClosed, CtrlSaid, ResultsRead, V3bwWritten
 from coordinator.core.finish import drop_request, fail
 from coordinator.core.planning import done_with
+from coordinator.core.schedule_view import relay_view, schedule_view, slot_view
 from coordinator.core.state import Request, State, refusal
 from coordinator.core.views import measurers_view, relays_view, result_view, status_view
 from flashflow.model.clock import Now
@@ -159,6 +161,34 @@ def _v3bw(state: State, conn: int, args: list[str], now: Now) -> Answer:
     return [do.WriteV3bw(query_id, dict(state.relays))]
 
 
+def _schedule(state: State, conn: int, args: list[str], now: Now) -> Answer:
+    schedule = state.period.schedule
+    if schedule is None:
+        return "no schedule yet: it is made at the begin of a slot, once relays and a measurer are known"
+    answer: dict[str, Any] | str
+    match args:
+        case []:
+            answer = schedule_view(state, schedule, now)
+        case ["slot", number]:
+            last = schedule.slots.n_slots - 1
+            fits = number.isascii() and number.isdigit() and len(number) < 10 and int(number) <= last
+            answer = (
+                slot_view(state, schedule, int(number))
+                if fits
+                else f"expected a slot from 0 to {last}, got {number[:20]!r}"
+            )
+        case ["relay", name]:
+            relay = state.find_relay(name)
+            answer = (
+                relay_view(state, schedule, relay)
+                if relay
+                else f"no such relay (or no unique one): {name[:60]!r}"
+            )
+        case _:
+            answer = "schedule needs nothing, or: slot <number>, or: relay <fingerprint|nickname>"
+    return answer if isinstance(answer, str) else [do.SendToCtrl(conn, "OK", answer)]
+
+
 def _help(state: State, conn: int, args: list[str], now: Now) -> Answer:
     return [do.SendToCtrl(conn, "OK", {"commands": HELP})]
 
@@ -174,6 +204,7 @@ HELP = [
     "measurers",
     "relays",
     "results [<fingerprint|nickname>]",
+    "schedule [slot <number> | relay <fingerprint|nickname>]",
     "v3bw",
     "help",
     "quit",
@@ -185,6 +216,7 @@ COMMANDS: dict[str, Callable[[State, int, list[str], Now], Answer]] = {
     "measurers": _measurers,
     "relays": _relays,
     "results": _results,
+    "schedule": _schedule,
     "v3bw": _v3bw,
     "help": _help,
     "quit": _quit,

@@ -27,6 +27,7 @@ def result_view(record: MeasurementRecord) -> dict[str, Any]:
         "background_bytes": record.background_bytes,
         "allocated_bytes": record.allocated_bytes,
         "accepted": record.accepted,
+        "team_limited": record.team_limited,
         "failure": {"kind": failure.kind, "reason": failure.reason} if failure else None,
     }
 

@@ -13,6 +13,7 @@ from flashflow.ctrl.access import Access, find_access
 from flashflow.ctrl.client import CtrlClient
 from flashflow.ctrl.progress import follow
 from flashflow.ctrl.show import result_line, show
+from flashflow.model.errors import UsageError
 
 app = new_app("Talk to a running coordinator: --config coord.conf, or --addr ADDRESS and --cookie FILE.")
 
@@ -83,6 +84,23 @@ def results(
 ) -> None:
     """Finished measurements, the newest first."""
     _ask(ctx, "results", *([relay] if relay is not None else []), as_json=as_json)
+
+
+@app.command()
+def schedule(
+    ctx: typer.Context,
+    slot: Annotated[int | None, typer.Option(min=0, help="The relays of this slot of the period.")] = None,
+    relay: Annotated[
+        str | None, typer.Option(metavar="RELAY", help="What is planned for this relay.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What is to be measured next, or in a slot, or when a relay is."""
+    if slot is not None and relay is not None:
+        raise UsageError("--slot and --relay: expected one of them")
+    of_slot = ["slot", str(slot)] if slot is not None else []
+    of_relay = ["relay", relay] if relay is not None else []
+    _ask(ctx, "schedule", *of_slot, *of_relay, as_json=as_json)
 
 
 @app.command()

@@ -137,8 +137,70 @@ def _results(body: Body, console: Console) -> None:
 
 def _outcome(result: Body) -> str:
     if result["outcome"] == "ok":
-        return "ok" if result["accepted"] else "lower bound"
+        return "ok" if result["accepted"] else "team limited" if result["team_limited"] else "lower bound"
     return f"{result['failure']['kind']}: {result['failure']['reason']}"
+
+
+def _schedule(body: Body, console: Console) -> None:
+    """Of the period, of a slot, or of a relay."""
+    if "slots" in body:
+        _show_period(body, console)
+    elif "estimate_bytes" in body:
+        _show_relay_plan(body, console)
+    else:
+        when = f"slot {body['slot']}, {utc_text(body['starts_utc_s'])} UTC: {body['relays']} relays"
+        console.out(f"{when}, {mbps_text(body['free_bytes'])} Mbit/s free", highlight=False)
+        _show_planned(body["measurements"], console)
+
+
+def _show_period(body: Body, console: Console) -> None:
+    counts = ", ".join(f"{body[name]} {name}" for name in ("planned", "done", "waiting", "unplaced"))
+    head = f"slot {body['slot']} of {body['n_slots']} ({body['slot_s']} s each), {body['strategy']}: {counts}"
+    console.out(printable(head), highlight=False)
+    for group in body["split_groups"]:
+        text = (
+            f"{len(group['members'])} co-located relays are in {group['slots']} slots: no slot holds them all"
+        )
+        console.out(text, highlight=False)
+    rows = [
+        (
+            str(row["slot"]),
+            utc_text(row["starts_utc_s"]),
+            str(row["relays"]),
+            mbps_text(row["rate_bytes"]),
+            mbps_text(row["free_bytes"]),
+        )
+        for row in body["slots"]
+    ]
+    columns = ("slot>", "begins (UTC)", "relays>", "Mbit/s>", "free>")
+    print_table(Table(columns, rows, empty="no relay has a slot"), console)
+
+
+def _show_relay_plan(body: Body, console: Console) -> None:
+    whose = "our own result" if body["estimate_is_ours"] else "not our own result"
+    state = "done for this period" if body["done"] else f"{body['begun']} measurements begun in this period"
+    estimate = f"estimate {mbps_text(body['estimate_bytes'])} Mbit/s ({whose})"
+    console.out(
+        printable(f"{body['nickname']} ({body['fingerprint']}): {estimate}, {state}"), highlight=False
+    )
+    for row in body["measurements"]:
+        console.out(f"slot {row['slot']}, {utc_text(row['starts_utc_s'])} UTC", highlight=False)
+    _show_planned(body["measurements"], console)
+
+
+def _show_planned(planned: list[Body], console: Console) -> None:
+    rows = [
+        (
+            row["nickname"],
+            row["fingerprint"],
+            row["mode"],
+            mbps_text(row["rate_bytes"]),
+            " ".join(f"{m['name']}:{mbps_text(m['rate_bytes'])}/{m['n_circs']}" for m in row["measurers"]),
+        )
+        for row in planned
+    ]
+    columns = ("nickname", "fingerprint", "mode", "Mbit/s>", "measurers (Mbit/s / circuits)")
+    print_table(Table(columns, rows, empty="no measurement is planned"), console)
 
 
 def _v3bw(body: Body, console: Console) -> None:
@@ -159,6 +221,7 @@ _SHOWN: dict[str, Callable[[Body, Console], None]] = {
     "measurers": _measurers,
     "relays": _relays,
     "results": _results,
+    "schedule": _schedule,
     "v3bw": _v3bw,
     "measure": _measure,
     "cancel": _cancel,

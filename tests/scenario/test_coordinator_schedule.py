@@ -242,3 +242,36 @@ def test_without_a_shared_random_value_a_stored_one_takes_its_place() -> None:
     slots(world, 10, 10_000)
     assert world.of(do.SaveProgress)[-1].progress.stand_in == saved.stand_in
     assert world.of(do.SaveProgress)[-1].progress.seed != saved.seed
+
+
+def test_controllers_see_what_is_coming() -> None:
+    world = started(replace(PARAMS, strategy="uniform"), count=8)
+    assert "no schedule yet" in world.ctrl("schedule")["error"]
+    world.sleep(31)
+    shown = world.ctrl("schedule")
+    planned = {fp: row.slot for fp, row in world.plan().items() if row.slot is not None}
+    assert (shown["slot"], shown["n_slots"], shown["planned"]) == (2, 10, len(planned))
+    assert [row["slot"] for row in shown["slots"]] == sorted(set(planned.values()))
+    first = shown["slots"][0]
+    slot = world.ctrl(f"schedule slot {first['slot']}")
+    here = sorted(fp for fp in planned if planned[fp] == first["slot"])
+    assert sorted(row["fingerprint"] for row in slot["measurements"]) == here
+    for row in slot["measurements"]:
+        assert sum(measurer["rate_bytes"] for measurer in row["measurers"]) == row["rate_bytes"]
+    of_relay = world.ctrl(f"schedule relay {here[0]}")
+    assert [row["slot"] for row in of_relay["measurements"]] == [first["slot"]]
+    assert of_relay["estimate_bytes"] == FLOOR_BYTES
+    world.sleep(first["starts_utc_s"] - world.utc_s + 0.1)
+    begun = {meas.relay.fingerprint: meas for meas in world.core.state.measurements.values()}
+    for row in slot["measurements"]:
+        shares = begun[row["fingerprint"]].shares
+        assert {m["name"]: (m["rate_bytes"], m["n_circs"]) for m in row["measurers"]} == {
+            share.name: (share.allocated_bytes, share.n_circs) for share in shares.values()
+        }
+
+
+@pytest.mark.parametrize("words", ["slot", "slot 10", "slot -1", "slot x", "relay nobody", "slot 1 2", "x"])
+def test_a_wrong_question_about_the_schedule_is_refused(words: str) -> None:
+    world = started()
+    world.sleep(31)
+    assert world.ctrl(f"schedule {words}")["kind"] == "ERR"

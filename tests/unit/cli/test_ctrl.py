@@ -26,7 +26,26 @@ RESULT = {
     "background_bytes": 125_000,
     "allocated_bytes": 3_000_000,
     "accepted": True,
+    "team_limited": False,
     "failure": None,
+}
+PLANNED = {
+    "fingerprint": FP,
+    "nickname": "relay1",
+    "mode": "loop",
+    "rate_bytes": 2_500_000,
+    "team_limited": False,
+    "measurers": [
+        {"name": "m1", "rate_bytes": 1_500_000, "n_circs": 4},
+        {"name": "m2", "rate_bytes": 1_000_000, "n_circs": 5},
+    ],
+}
+SLOT = {
+    "slot": 7,
+    "starts_utc_s": 1_700_000_060.0,
+    "relays": 1,
+    "rate_bytes": 2_500_000,
+    "free_bytes": 125_000,
 }
 FAILED = {
     **RESULT,
@@ -88,6 +107,29 @@ ANSWERS: dict[str, Any] = {
     },
     "results": {"results": [RESULT, FAILED]},
     f"results {FP}": {"results": []},
+    "schedule": {
+        "period_start_utc_s": 1_699_999_640.0,
+        "slot_s": 60,
+        "n_slots": 1440,
+        "slot": 6,
+        "strategy": "uniform",
+        "planned": 3,
+        "done": 2,
+        "waiting": 1,
+        "unplaced": 0,
+        "split_groups": [{"members": [FP, "B" * 40], "slots": 2}],
+        "slots": [SLOT],
+    },
+    "schedule slot 7": {**SLOT, "measurements": [PLANNED]},
+    "schedule relay relay1": {
+        "fingerprint": FP,
+        "nickname": "relay1",
+        "estimate_bytes": 1_000_000,
+        "estimate_is_ours": False,
+        "begun": 1,
+        "done": False,
+        "measurements": [{"slot": 7, "starts_utc_s": 1_700_000_060.0, **PLANNED}],
+    },
     "v3bw": {"path": "/tmp/v3bw", "relays": 3},
     "measure relay1": {"meas_id": 7, "fingerprint": FP, "nickname": "relay1"},
     "cancel 7": {"meas_id": 7},
@@ -123,6 +165,22 @@ def run(tmp_path: Path) -> Iterator[Run]:
         ("relays", [f"relay1    {FP}  [::1]:9001  echo       -  -               -                2"]),
         ("results", ["8.0", "1.0", "24.0", "ok", "peer: the relay closed"]),
         (f"results {FP}", ["no result yet"]),
+        (
+            "schedule",
+            [
+                "slot 6 of 1440 (60 s each), uniform: 3 planned, 2 done, 1 waiting, 0 unplaced",
+                "2 co-located relays are in 2 slots",
+                "7  2023-11-14 22:14:20       1    20.0   1.0",
+            ],
+        ),
+        (
+            "schedule --slot 7",
+            ["slot 7, 2023-11-14 22:14:20 UTC: 1 relays, 1.0 Mbit/s free", "m1:12.0/4 m2:8.0/5"],
+        ),
+        (
+            "schedule --relay relay1",
+            ["estimate 8.0 Mbit/s (not our own result), 1 measurements begun", "slot 7, 2023", "m1:12.0/4"],
+        ),
         ("v3bw", ["/tmp/v3bw (3 relays)"]),
         ("measure relay1", [f"measurement 7 of relay1 ({FP}) is to be made"]),
         ("cancel 7", ["measurement 7 is being cancelled"]),
@@ -137,7 +195,7 @@ def test_each_command_reads_well_and_has_json(
         assert text in out
     assert "\x1b" not in out
     assert run(*words.split(), "--json") == 0
-    assert json.loads(capsys.readouterr().out) == ANSWERS[words]
+    assert json.loads(capsys.readouterr().out) == ANSWERS[words.replace("--", "")]
 
 
 def measured(done: dict[str, Any]) -> dict[str, bytes]:
@@ -212,6 +270,10 @@ def test_names_from_outside_cannot_steer_the_terminal(run: Run, capsys: pytest.C
         (["measur"], "flashflow ctrl: No such command 'measur'"),
         (["measure", "a b"], "flashflow ctrl: not a word that a command may have: 'a b'"),
         (["cancel", "seven"], "flashflow ctrl: Invalid value for 'ID'"),
+        (
+            ["schedule", "--slot", "1", "--relay", "x"],
+            "flashflow ctrl: --slot and --relay: expected one of them",
+        ),
         (["status", "--xml"], "flashflow ctrl: No such option: --xml"),
     ],
 )
