@@ -6,10 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import coordinator, echo, far_end
+from benchmarks import coordinator, echo, far_end, schedule
 
 RESULTS = Path(__file__).parent / "results.json"
-BENCHMARKS = {"echo": echo.measure, "far_end": far_end.measure, "coordinator": coordinator.measure}
+BENCHMARKS = {
+    "echo": echo.measure,
+    "far_end": far_end.measure,
+    "coordinator": coordinator.measure,
+    "schedule": schedule.measure,
+}
 
 
 def main(names: list[str]) -> int:
