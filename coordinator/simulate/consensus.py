@@ -8,15 +8,16 @@ import asyncio
 import hashlib
 import itertools
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from flashflow.directory.entries import relay_of
-from flashflow.directory.files import load_relays
+from flashflow.directory.files import load_consensus
+from flashflow.directory.header import read_header
 from flashflow.directory.opening import read_bounded
 from flashflow.model.errors import LocalError
 from flashflow.model.ids import Fingerprint
+from flashflow.model.network import Consensus, ConsensusHeader
 from flashflow.model.relay import RelayInfo
 
 _FIRST_WORD = b"network-status-version"
@@ -26,22 +27,23 @@ _NO_DIGEST = b"A" * 27
 _log = logging.getLogger(__name__)
 
 
-def read_network(consensus: Path, descriptors: Path | None = None) -> tuple[RelayInfo, ...]:
-    """The running relays, by fingerprint; `descriptors` tell their families. Raises LocalError.
+def read_network(consensus: Path, descriptors: Path | None = None) -> Consensus:
+    """The consensus with its running relays only; `descriptors` tell their families. Raises LocalError.
 
     Descriptors go with an ordinary consensus only.
     """
-    known = asyncio.run(load_relays(consensus, descriptors)) if descriptors else _read_alone(consensus)
-    running = tuple(_with_keys(relay) for relay in known if relay.running)
+    known = asyncio.run(load_consensus(consensus, descriptors)) if descriptors else _read_alone(consensus)
+    running = tuple(_with_keys(relay) for relay in known.relays if relay.running)
     if not running:
         raise LocalError(f"{consensus}: lists no relay with the flag Running")
-    return running
+    return Consensus(known.header, running)
 
 
-def _read_alone(path: Path) -> list[RelayInfo]:
+def _read_alone(path: Path) -> Consensus:
+    header, entries = _split(path)
     relays: dict[Fingerprint, RelayInfo] = {}
     skipped = 0
-    for entry in _entries(path):
+    for entry in entries:
         relay = relay_of(entry, {})
         if relay is None or relay.fingerprint in relays:
             skipped += 1
@@ -51,11 +53,11 @@ def _read_alone(path: Path) -> list[RelayInfo]:
         raise LocalError(f"{path}: damaged: none of its {skipped} router entries can be read")
     if skipped:
         _log.warning("%s: %d router entries cannot be read and are left out", path, skipped)
-    return [relays[fingerprint] for fingerprint in sorted(relays)]
+    return Consensus(header, tuple(relays[fingerprint] for fingerprint in sorted(relays)))
 
 
-def _entries(path: Path) -> Iterator[bytes]:
-    """The router entries, in the form of an ordinary consensus. Raises LocalError for any other file."""
+def _split(path: Path) -> tuple[ConsensusHeader, list[bytes]]:
+    """The header and the router entries, in the form of an ordinary consensus. Raises LocalError for other files."""
     lines = read_bounded(path).splitlines(keepends=True)
     start = next((place for place, line in enumerate(lines) if not line.startswith(b"@")), 0)
     version = lines[start].split()[:3] if lines else []
@@ -67,9 +69,10 @@ def _entries(path: Path) -> Iterator[bytes]:
     if footer is None:
         raise LocalError(f"{path}: damaged: the consensus is cut off, it has no directory-footer")
     starts = [place for place in range(start, footer) if lines[place].startswith(b"r ")]
-    for first, end in itertools.pairwise([*starts, footer]):
-        head = lines[first] if len(version) == 2 else _with_digest(lines[first])
-        yield b"".join([head, *lines[first + 1 : end]])
+    if version[2:]:
+        lines = [_with_digest(line) if line.startswith(b"r ") else line for line in lines]
+    entries = [b"".join(lines[first:end]) for first, end in itertools.pairwise([*starts, footer])]
+    return read_header(lines[start : min([*starts, footer])]), entries
 
 
 def _with_digest(line: bytes) -> bytes:

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import get_args
 
+from coordinator.core.colocation import Kind
 from coordinator.core.params import Params
+from coordinator.core.schedule import Strategy
 from flashflow.model.errors import UsageError
 from flashflow.model.timing import DRAIN_S, SETUP_S
 from flashflow.model.units import from_mbps
-
-Strategy = Literal["fastest", "uniform"]
 
 WARMUP_S = 2
 LONGEST_DURATION_S = 30
@@ -39,8 +39,8 @@ class Settings:
     """How far above the capacity a correct result may be."""
     strategy: Strategy = "fastest"
     """How slots are chosen."""
-    co_location: frozenset[str] = frozenset()
-    """What puts relays into one slot: address, family, prefix."""
+    colocation: frozenset[Kind] = frozenset()
+    """What makes relays share a slot."""
     noise: float = 0.0
     """Standard deviation of ln(true capacity / estimate)."""
     seed: int = 0
@@ -57,15 +57,20 @@ class Settings:
             parts = f"set-up {SETUP_S} + warm-up {WARMUP_S} + duration 1 + drain {DRAIN_S}"
             raise UsageError(f"slot: expected at least {SHORTEST_SLOT_S} s ({parts}), got {self.slot_s}")
         if self.period_s % self.slot_s:
-            raise UsageError(f"period: expected a multiple of the slot of {self.slot_s} s, got {self.period_s}")
+            raise UsageError(
+                f"period: expected a multiple of the slot of {self.slot_s} s, got {self.period_s}"
+            )
         return Params(
             duration_s=self.duration_s,
             warmup_s=WARMUP_S,
             slot_s=self.slot_s,
             period_s=self.period_s,
             multiplier=self.multiplier,
+            multiplier_known=self.multiplier,
             epsilon1=self.epsilon1,
             epsilon2=self.epsilon2,
+            strategy=self.strategy,
+            colocation=self.colocation,
         )
 
 
@@ -87,9 +92,11 @@ def _capacity(word: str) -> int:
     return from_mbps(mbps)
 
 
-def parse_co_location(text: str) -> frozenset[str]:
+def parse_colocation(text: str) -> frozenset[Kind]:
     """`none`, or some of address, family, prefix with commas between them. Raises UsageError."""
-    kinds = frozenset(text.split(",")) - {"none"} if text == "none" else frozenset(text.split(","))
-    if not kinds <= {"address", "family", "prefix"}:
-        raise UsageError(f"co-location: expected none, or address, family, prefix, got {text[:60]!r}")
+    words = [] if text == "none" else text.split(",")
+    kinds = frozenset(kind for kind in get_args(Kind) if kind in words)
+    if len(kinds) < len(words):
+        expected = "none, or some of address,family,prefix"
+        raise UsageError(f"co-location: expected {expected}, got {text[:60]!r}")
     return kinds

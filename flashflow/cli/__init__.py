@@ -23,6 +23,7 @@ COMMANDS = {
     "config": "check a configuration file: config check FILE",
     "torclient": "FlashFlow's own Tor client (started by coord and measurer)",
     "relay": "reference relay for tests and research",
+    "simulate": "how long a network takes to measure, by the real schedule, without traffic",
 }
 """Subcommand -> what it does."""
 
