@@ -3,42 +3,47 @@
     COORD_START_MEAS <meas_id> <fingerprint> <dur> [ADDR= ED25519= NTOR= MEASURER=<token>@<ip>/<sockets> ...]
     MEASR_START_MEAS <meas_id> <fingerprint> <n_circs> <dur> [RATE= WARMUP= MODE= TOKEN= ADDR= ED25519= NTOR= BUCKET=]
     MEASR_START_MEAS <meas_id> <fingerprint> <n_circs> <dur> MODE=loop FAREND=<ip:port>/<fingerprint>/<ed25519>/<ntor> ...
+                     [CONNS= CONN_BURST= CONN_RATE= CIRC_BURST= CIRC_RATE= CIRC_CELLS=]
     FF_STOP <meas_id>
 
 With the relay's keys the command begins a measurement; without any extra it starts the active phase of one begun before.
 Keys are base64 without padding, tokens hexadecimal; RATE is cell bytes per second that the relay reads. In loop mode
 there is no token, and FAREND, repeated, names the relays (ours) to which the measured one extends the circuits in turn.
+CONNS= and what follows it are the limits of the relay's network, as `model.network.NetworkLimits` has them.
 """
 
-import base64
-import binascii
-import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from flashflow.model.errors import PeerError, UsageError
-from flashflow.model.ids import Address, Fingerprint, MeasId, parse_address, parse_fingerprint
+from flashflow.model.errors import UsageError
+from flashflow.model.ids import Address, Fingerprint, MeasId, parse_fingerprint
+from flashflow.model.network import CEILING, LEAST_CELLS, NetworkLimits
+from flashflow.torctl.arguments import (
+    CommandError,
+    encode_key,
+    needed,
+    positional,
+    read_address,
+    read_extras,
+    read_integer,
+    read_ip,
+    read_key,
+    read_optional,
+    read_rate,
+    read_token,
+)
 
 MAX_MEAS_ID: Final = 2**32 - 1
 MAX_SECONDS: Final = 600
 MAX_CIRCUITS: Final = 160
-MAX_LOOP_CIRCUITS: Final = 40
+MAX_LOOP_CIRCUITS: Final = CEILING.connections
 MAX_FAR_ENDS: Final = 16
 MAX_MEASURERS: Final = 10
 KEY_CHARS: Final = 43
 """32 bytes in base64 without padding."""
 MAX_BUCKET_CELLS: Final = 100_000
 MAX_RATE_BYTES: Final = 2**48
-
-
-class CommandError(PeerError):
-    """A command line that is not as it has to be, with the reply it gets."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-        """Status code of the reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,11 @@ class Target:
 
     def words(self) -> list[str]:
         """As extras of a command."""
-        return [f"ADDR={self.address}", f"ED25519={_base64(self.ed25519)}", f"NTOR={_base64(self.ntor)}"]
+        return [
+            f"ADDR={self.address}",
+            f"ED25519={encode_key(self.ed25519)}",
+            f"NTOR={encode_key(self.ntor)}",
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +80,7 @@ class FarEnd:
     """Its ntor onion key, 32 bytes."""
 
     def __str__(self) -> str:
-        return f"{self.address}/{self.fingerprint}/{_base64(self.ed25519)}/{_base64(self.ntor)}"
+        return f"{self.address}/{self.fingerprint}/{encode_key(self.ed25519)}/{encode_key(self.ntor)}"
 
 
 def parse_far_end(text: str) -> FarEnd:
@@ -82,10 +91,10 @@ def parse_far_end(text: str) -> FarEnd:
         raise CommandError(513, "FAREND: <ip:port>/<fingerprint>/<ed25519>/<ntor> expected")
     extras = {"FAREND": address, "FAREND ed25519": keys[:KEY_CHARS], "FAREND ntor": keys[KEY_CHARS + 1 :]}
     return FarEnd(
-        _address(extras, "FAREND"),
+        read_address(extras, "FAREND"),
         _fingerprint(fingerprint),
-        _key(extras, "FAREND ed25519"),
-        _key(extras, "FAREND ntor"),
+        read_key(extras, "FAREND ed25519"),
+        read_key(extras, "FAREND ntor"),
     )
 
 
@@ -154,6 +163,8 @@ class MeasrStart:
     """One cell in so many is checked; None: the process's own setting."""
     far_ends: tuple[FarEnd, ...] = ()
     """Loop mode: where the relay extends the circuits to, 1 to 16."""
+    limits: NetworkLimits | None = None
+    """Loop mode: what may be done to the relay; None: as the live network has it."""
 
     def line(self) -> str:
         """The command line, without its end."""
@@ -168,6 +179,8 @@ class MeasrStart:
         if self.bucket_cells is not None:
             words.append(f"BUCKET={self.bucket_cells}")
         words += self.target.words() + [f"FAREND={far_end}" for far_end in self.far_ends]
+        if self.limits is not None:
+            words += [f"{key}={getattr(self.limits, name):g}" for key, name in _LIMITS.items()]
         return " ".join(words)
 
 
@@ -196,33 +209,33 @@ def parse_command(line: str) -> Command:
 
 
 def _parse_coord(words: Sequence[str]) -> CoordStart:
-    meas_id, fingerprint, dur_s = _positional(words, "meas_id", "fingerprint", "dur")
+    meas_id, fingerprint, dur_s = positional(words, "meas_id", "fingerprint", "dur")
     measurers = tuple(_measurer(word[9:]) for word in words[3:] if word.startswith("MEASURER="))
-    extras = _extras([word for word in words[3:] if not word.startswith("MEASURER=")], _TARGET_KEYS)
+    extras = read_extras([word for word in words[3:] if not word.startswith("MEASURER=")], _TARGET_KEYS)
     target = _target(extras) if extras or measurers else None
     if target is not None and not 1 <= len(measurers) <= MAX_MEASURERS:
         raise CommandError(512, f"MEASURER: {len(measurers)} given, 1 to {MAX_MEASURERS} expected")
     return CoordStart(
         _meas_id(meas_id),
         _fingerprint(fingerprint),
-        _integer("dur", dur_s, 1, MAX_SECONDS),
+        read_integer("dur", dur_s, 1, MAX_SECONDS),
         target,
         measurers,
     )
 
 
 def _parse_measr(words: Sequence[str]) -> MeasrStart:
-    meas_id, fingerprint, n_circs, dur_s = _positional(words, "meas_id", "fingerprint", "n_circs", "dur")
+    meas_id, fingerprint, n_circs, dur_s = positional(words, "meas_id", "fingerprint", "n_circs", "dur")
     far_ends = tuple(parse_far_end(word[7:]) for word in words[4:] if word.startswith("FAREND="))
-    extras = _extras([word for word in words[4:] if not word.startswith("FAREND=")], _MEASR_KEYS)
+    extras = read_extras([word for word in words[4:] if not word.startswith("FAREND=")], _MEASR_KEYS)
     mode = extras.get("MODE", "echo")
     if mode not in _MOST_CIRCUITS:
         raise CommandError(513, f"MODE={mode[:20]}: echo or loop expected")
     head = (
         _meas_id(meas_id),
         _fingerprint(fingerprint),
-        _integer("n_circs", n_circs, 1, _MOST_CIRCUITS[mode]),
-        _integer("dur", dur_s, 1, MAX_SECONDS),
+        read_integer("n_circs", n_circs, 1, _MOST_CIRCUITS[mode]),
+        read_integer("dur", dur_s, 1, MAX_SECONDS),
     )
     if not extras and not far_ends:
         return MeasrStart(*head)
@@ -231,15 +244,32 @@ def _parse_measr(words: Sequence[str]) -> MeasrStart:
         raise CommandError(512, f"FAREND: {len(far_ends)} given, {least} to {most} expected in {mode} mode")
     if mode == "loop" and "TOKEN" in extras:
         raise CommandError(513, "TOKEN: not in loop mode")
+    if mode != "loop" and (limited := sorted(_LIMITS.keys() & extras.keys())):
+        raise CommandError(513, f"{limited[0]}: in loop mode only")
     return MeasrStart(
         *head,
-        rate_bytes=_optional(extras, "RATE", 1, MAX_RATE_BYTES),
-        warmup_s=_optional(extras, "WARMUP", 0, MAX_SECONDS) or 0,
+        rate_bytes=read_optional(extras, "RATE", 1, MAX_RATE_BYTES),
+        warmup_s=read_optional(extras, "WARMUP", 0, MAX_SECONDS) or 0,
         mode=mode,
-        token=None if mode == "loop" else _token("TOKEN", _needed(extras, "TOKEN")),
+        token=None if mode == "loop" else read_token("TOKEN", needed(extras, "TOKEN")),
         target=_target(extras),
-        bucket_cells=_optional(extras, "BUCKET", 1, MAX_BUCKET_CELLS),
+        bucket_cells=read_optional(extras, "BUCKET", 1, MAX_BUCKET_CELLS),
         far_ends=far_ends,
+        limits=_limits(extras),
+    )
+
+
+def _limits(extras: Mapping[str, str]) -> NetworkLimits | None:
+    if not _LIMITS.keys() & extras.keys():
+        return None
+    most = CEILING
+    return NetworkLimits(
+        read_optional(extras, "CONNS", 1, most.connections) or most.connections,
+        read_optional(extras, "CONN_BURST", 1, most.connections_burst) or most.connections_burst,
+        read_rate(extras, "CONN_RATE", most.connections_per_s),
+        read_optional(extras, "CIRC_BURST", 1, most.circuits_burst) or most.circuits_burst,
+        read_rate(extras, "CIRC_RATE", most.circuits_per_s),
+        read_optional(extras, "CIRC_CELLS", LEAST_CELLS, most.circuit_cells) or most.circuit_cells,
     )
 
 
@@ -250,7 +280,16 @@ def _parse_stop(words: Sequence[str]) -> Stop:
 
 
 _TARGET_KEYS: Final = frozenset({"ADDR", "ED25519", "NTOR"})
-_MEASR_KEYS: Final = _TARGET_KEYS | {"RATE", "WARMUP", "MODE", "TOKEN", "BUCKET"}
+_LIMITS: Final[Mapping[str, str]] = {
+    "CONNS": "connections",
+    "CONN_BURST": "connections_burst",
+    "CONN_RATE": "connections_per_s",
+    "CIRC_BURST": "circuits_burst",
+    "CIRC_RATE": "circuits_per_s",
+    "CIRC_CELLS": "circuit_cells",
+}
+"""Key -> field of NetworkLimits."""
+_MEASR_KEYS: Final = _TARGET_KEYS | {"RATE", "WARMUP", "MODE", "TOKEN", "BUCKET", *_LIMITS}
 _MOST_CIRCUITS: Final[Mapping[str, int]] = {"echo": MAX_CIRCUITS, "loop": MAX_LOOP_CIRCUITS}
 _PARSERS: Final[Mapping[str, Callable[[Sequence[str]], Command]]] = {
     "COORD_START_MEAS": _parse_coord,
@@ -261,43 +300,8 @@ NAMES: Final = frozenset(_PARSERS)
 """The commands that are ours."""
 
 
-def _positional(words: Sequence[str], *names: str) -> list[str]:
-    head = [word for word in words[: len(names)] if "=" not in word]
-    if len(head) < len(names):
-        raise CommandError(512, f"{len(head)} arguments, {' '.join(names)} expected")
-    return head
-
-
-def _extras(words: Sequence[str], known: frozenset[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or key not in known:
-            raise CommandError(513, f"Unrecognized argument {key[:40]!r}")
-        if key in found:
-            raise CommandError(512, f"{key} is given twice")
-        found[key] = value
-    return found
-
-
-def _needed(extras: Mapping[str, str], key: str) -> str:
-    if key not in extras:
-        raise CommandError(512, f"{key}= is missing")
-    return extras[key]
-
-
 def _target(extras: Mapping[str, str]) -> Target:
-    return Target(_address(extras, "ADDR"), _key(extras, "ED25519"), _key(extras, "NTOR"))
-
-
-def _address(extras: Mapping[str, str], name: str) -> Address:
-    try:
-        address = parse_address(_needed(extras, name))
-    except UsageError as exc:
-        raise CommandError(513, f"{name}: {exc.reason}") from exc
-    if address.port == 0:
-        raise CommandError(513, f"{name}: a port from 1 to 65535 expected")
-    return Address(_ip(name, address.host), address.port)
+    return Target(read_address(extras, "ADDR"), read_key(extras, "ED25519"), read_key(extras, "NTOR"))
 
 
 def _measurer(text: str) -> MeasurerToken:
@@ -306,21 +310,14 @@ def _measurer(text: str) -> MeasurerToken:
     if not at or not slash:
         raise CommandError(513, "MEASURER: <token>@<ip>/<sockets> expected")
     return MeasurerToken(
-        _token("MEASURER", token),
-        _ip("MEASURER", host),
-        _integer("MEASURER sockets", sockets, 1, MAX_CIRCUITS),
+        read_token("MEASURER", token),
+        read_ip("MEASURER", host),
+        read_integer("MEASURER sockets", sockets, 1, MAX_CIRCUITS),
     )
 
 
-def _ip(name: str, text: str) -> str:
-    try:
-        return str(ipaddress.ip_address(text.removeprefix("[").removesuffix("]")))
-    except ValueError:
-        raise CommandError(513, f"{name}: {text[:60]!r} is no IP address") from None
-
-
 def _meas_id(text: str) -> MeasId:
-    return MeasId(_integer("meas_id", text, 1, MAX_MEAS_ID))
+    return MeasId(read_integer("meas_id", text, 1, MAX_MEAS_ID))
 
 
 def _fingerprint(text: str) -> Fingerprint:
@@ -328,38 +325,3 @@ def _fingerprint(text: str) -> Fingerprint:
         return parse_fingerprint(text)
     except UsageError as exc:
         raise CommandError(512, exc.reason) from exc
-
-
-def _integer(name: str, text: str, least: int, most: int) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 20 and least <= int(text) <= most):
-        raise CommandError(512, f"{name}: {text[:20]!r}, a number from {least} to {most} expected")
-    return int(text)
-
-
-def _optional(extras: Mapping[str, str], key: str, least: int, most: int) -> int | None:
-    return _integer(key, extras[key], least, most) if key in extras else None
-
-
-def _token(name: str, text: str) -> bytes:
-    try:
-        token = bytes.fromhex(text)
-    except ValueError:
-        token = b""
-    if len(token) != 16 or len(text) != 32:
-        raise CommandError(513, f"{name}: a token of 32 hex digits expected")
-    return token
-
-
-def _key(extras: Mapping[str, str], name: str) -> bytes:
-    text = _needed(extras, name)
-    try:
-        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if len(key) != 32:
-        raise CommandError(513, f"{name}: 32 bytes in base64 expected")
-    return key
-
-
-def _base64(key: bytes) -> str:
-    return base64.b64encode(key).decode("ascii").rstrip("=")

@@ -60,7 +60,10 @@ REASONS: Final[Mapping[Reason, tuple[ErrorKind, str]]] = {
     ),
     Reason.EXTEND_REFUSED: (ErrorKind.NETWORK, "the relay did not extend a circuit to the far end"),
     Reason.FAR_END_INVALID: (ErrorKind.PEER, "what answered for the far end does not own its ntor key"),
-    Reason.LINK_FAILED: (ErrorKind.NETWORK, "no connection to the relay could be made, or it broke"),
+    Reason.LINK_FAILED: (
+        ErrorKind.NETWORK,
+        "no connection to the relay: it refused or closed it, or it broke",
+    ),
     Reason.NOT_SUPPORTED: (ErrorKind.PEER, "the relay does not answer MEAS_PARAMS: no FlashFlow support"),
     Reason.NTOR_FAILED: (ErrorKind.PEER, "the relay does not own the expected ntor key"),
     Reason.REFUSED_BAD_PARAMS: (ErrorKind.PEER, "the relay refused the parameters"),

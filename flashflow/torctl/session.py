@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from flashflow.torctl.commands import NAMES, Command, CommandError, parse_command
+from flashflow.torctl.arguments import CommandError
+from flashflow.torctl.commands import NAMES, Command, parse_command
 from flashflow.torctl.events import Event
 from flashflow.torctl.lines import LineError, LineReader
 from flashflow.torctl.replies import ok, quoted, reply

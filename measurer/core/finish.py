@@ -5,6 +5,7 @@ import base64
 from flashflow.model.clock import Now
 from flashflow.model.errors import ErrorKind
 from flashflow.model.ids import Fingerprint, MeasId, parse_address
+from flashflow.model.network import NetworkLimits
 from flashflow.torctl import commands
 from flashflow.torctl.client import SendTorCommand
 from flashflow.wire import messages as wire
@@ -48,6 +49,7 @@ def launch_line(
         target=target,
         bucket_cells=bucket_cells,
         far_ends=far_ends,
+        limits=NetworkLimits(**order.limits.model_dump()) if order.limits and order.mode == "loop" else None,
     ).line()
 
 

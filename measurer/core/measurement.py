@@ -7,6 +7,7 @@ coordinator and the Tor client may send is `GO_LEGAL` and `TOR_LEGAL`, checked b
 from dataclasses import dataclass, field
 from enum import Enum
 
+from flashflow.model import timing
 from flashflow.model.clock import Now
 from flashflow.torctl import events as tor
 from flashflow.wire.messages import ConnectToRelay
@@ -50,7 +51,7 @@ TRANSITIONS: dict[tuple[Phase, Trigger], Phase] = {
 }
 
 DEADLINES_S: dict[Phase, float] = {
-    Phase.PREPARING: 6.0,
+    Phase.PREPARING: 10.0,
     Phase.LAUNCHING: 4.0,
     Phase.BUILDING: 9.0,
     Phase.READY: 30.0,  # other measurers may still build, and the coordinator's Tor client has to start
@@ -60,9 +61,11 @@ DEADLINES_S: dict[Phase, float] = {
 }
 """Phase -> seconds after which it is over, whatever came."""
 
-SETUP_S = 9.0
+SETUP_S = timing.SETUP_S - 1.0
 """PREPARING, LAUNCHING and BUILDING together: less than the coordinator's CONNECTING, so that half the circuits still
-count."""
+count. In loop mode that is all of its set-up: a far end is a new process, which on a busy machine takes seconds."""
+ECHO_SETUP_S = 9.0
+"""The same in echo mode, where the coordinator's own circuit came first."""
 SETTING_UP = frozenset({Phase.PREPARING, Phase.LAUNCHING, Phase.BUILDING})
 
 GO_LEGAL = frozenset({Phase.READY})
@@ -124,4 +127,5 @@ def enter(meas: Measurement, trigger: Trigger, now: Now) -> None:
     traffic_s = meas.order.warmup_s + meas.order.dur_s if meas.phase is Phase.ACTIVE else 0
     meas.deadline_s = now.mono_s + DEADLINES_S[meas.phase] + traffic_s
     if meas.phase in SETTING_UP:
-        meas.deadline_s = min(meas.deadline_s, meas.begun_s + SETUP_S)
+        setup_s = SETUP_S if meas.order.mode == "loop" else ECHO_SETUP_S
+        meas.deadline_s = min(meas.deadline_s, meas.begun_s + setup_s)

@@ -1,21 +1,31 @@
 """Loop mode: torclient against a relay and a far end that are played, and against stock tor and a real far end."""
 
 import asyncio
+from contextlib import ExitStack, closing
+from types import SimpleNamespace
 
 import pytest
 
+from flashflow.directory.files import load_consensus
+from flashflow.model.circuits import loop_circuits
 from flashflow.model.ids import Fingerprint
+from flashflow.model.network import NetworkLimits, network_limits
 from flashflow.orlink.bulk import HEADER_BYTES
 from flashflow.orlink.cells import Cell, Command, encode_cell
 from flashflow.orlink.keys import RelayKeys
 from flashflow.orlink.relaycell import RelayCell, RelayCommand
 from flashflow.relay.looping import LoopCircuits
 from flashflow.testnet.tornet import LIVE_PARAMS, TorNetwork, TorRelaySpec
+from flashflow.testnet.tornet_documents import CONSENSUS_PATH, fetch
 from flashflow.torclient.core.messages import CircuitEnded
 from flashflow.torctl.commands import FarEnd
+from flashflow.torctl.events import CircEvent
+from flashflow.torctl.reasons import describe
 from support.far_peer import FarEndThread
 from support.loop_peer import LoopPeer, honest_loop, looped
 from support.loop_world import CountedTor, far_end_process, loop_through, node_target
+from support.or_client import OrClient
+from support.or_client import Target as OrTarget
 from support.real_tor import RealTor, need_tor
 from support.torclient_process import TorClient
 from support.worker_world import WorkerWorld
@@ -181,6 +191,108 @@ def test_circuit_that_the_relay_destroys_counts_with_what_came(start_peer):
     assert [report.second for report in world.seconds] == [1, 2, 3]
 
 
+def truncate(conn, code):
+    return encode_cell(
+        Cell(conn.circ_id, Command.RELAY, conn.relay.send(RelayCell(RelayCommand.TRUNCATED, 0, code)))
+    )
+
+
+@pytest.mark.parametrize("bucket_cells", [1, 100_000])
+@pytest.mark.parametrize("then", [b"", b"\x01"])
+def test_circuit_that_the_relay_truncates_is_lost_not_wrong(start_peer, bucket_cells, then):
+    """As stock tor does it: TRUNCATED, then silence, or DESTROY 1 for the cells that still come."""
+
+    def truncate_soon(conn, cells):
+        if conn is not peer.conns[0] or conn.echoed_cells < 200:
+            return honest_loop(conn, cells)
+        if conn.circ_id is None:
+            return b""
+        answer = truncate(conn, b"\x08")
+        if then:
+            answer += encode_cell(Cell(conn.circ_id, Command.DESTROY, then))
+        conn.circ_id = None
+        return answer
+
+    peer = start_peer(echo=truncate_soon)
+    with WorkerWorld() as world:
+        world.open_built(peer, (1, 2), **order(peer, bucket_cells=bucket_cells))
+        world.begin((1, 2), dur_s=3)
+        if then or bucket_cells == 1:  # else it shows when the last cell is checked
+            ended = world.until(is_ended_circuit)
+            assert (ended.circ_id, ended.reason, ended.detail) == (1, "DESTROY_CHANNEL_CLOSED", "TRUNCATED 8")
+        assert world.ended().reason is None
+    assert [report.second for report in world.seconds] == [1, 2, 3]
+
+
+class Destroying:
+    """A relay that destroys the circuits named by the order in which they came, once so many cells went through each."""
+
+    def __init__(self, doomed, code=8, after_cells=400):
+        self.doomed, self.code, self.after_cells = doomed, code, after_cells
+        self.peer = None
+        self.destroyed = []
+        self.looped = {}
+
+    def __call__(self, conn, cells):
+        number = self.peer.conns.index(conn)
+        answer = honest_loop(conn, cells)
+        self.looped[number] = self.looped.get(number, 0) + len(cells)
+        if number in self.doomed and self.looped[number] > self.after_cells and number not in self.destroyed:
+            self.destroyed.append(number)
+            answer += encode_cell(Cell(conn.circ_id, Command.DESTROY, bytes((self.code,))))
+        return answer
+
+
+async def loop_measurement(tmp_path, peer, *, n_circs=1, dur_s=4, rate_bytes=4_000_000):
+    """What a whole torclient tells of a measurement of `peer`."""
+    target = SimpleNamespace(
+        ip=peer.address.host,
+        port=peer.address.port,
+        rsa_fingerprint=peer.keys.identity.rsa_fingerprint,
+        ed25519=peer.keys.identity.ed25519,
+        ntor_key=peer.keys.ntor_public,
+    )
+    async with TorClient(tmp_path / "client") as client:
+        looped = await loop_through(
+            client, target, (peer.far_end,), n_circs=n_circs, dur_s=dur_s, warmup_s=1, rate_bytes=rate_bytes
+        )
+        return looped, [event for event in client.events if isinstance(event, CircEvent)]
+
+
+async def test_a_lost_circuit_is_replaced_and_the_new_one_carries_the_traffic(tmp_path, start_peer):
+    relay = Destroying({0, 1}, after_cells=4000)
+    relay.peer = peer = start_peer(echo=relay)
+    looped, circuits = await loop_measurement(tmp_path, peer, n_circs=2, dur_s=6)
+    assert looped.end.success, looped.end
+    assert [report.second for report in looped.reports] == [1, 2, 3, 4, 5, 6]
+    assert looped.median_mbps() == pytest.approx(32, rel=0.02)
+    assert 1 <= len(relay.destroyed) <= 2
+    assert [(event.circ_id, event.reason) for event in circuits if event.status == "CLOSED"][
+        : len(relay.destroyed)
+    ] == [(str(1 + number), "DESTROY_CHANNEL_CLOSED") for number in relay.destroyed]
+    # What the relay passed on beyond the circuits that it destroyed went over the others, and nothing counted twice.
+    assert sum(relay.looped.values()) * 514 * 2 >= sum(report.recv_bytes for report in looped.reports)
+    assert max(relay.looped) >= len(relay.destroyed)
+    assert relay.looped[max(relay.looped)] > 4000
+
+
+async def test_a_relay_that_destroys_all_circuits_again_and_again_fails_with_the_reason(tmp_path, start_peer):
+    relay = Destroying(range(100))
+    relay.peer = peer = start_peer(echo=relay)
+    looped, circuits = await loop_measurement(tmp_path, peer, n_circs=3, dur_s=20)
+    assert (looped.end.success, looped.end.reason) == (False, "DESTROY_CHANNEL_CLOSED")
+    assert peer.accepted <= 6
+    assert len([event for event in circuits if event.status == "LAUNCHED"]) <= 6
+
+
+async def test_a_relay_out_of_memory_is_left_alone(tmp_path, start_peer):
+    relay = Destroying(range(100), code=5)
+    relay.peer = peer = start_peer(echo=relay)
+    looped, _ = await loop_measurement(tmp_path, peer, n_circs=3, dur_s=20)
+    assert (looped.end.success, looped.end.reason) == (False, "DESTROY_RESOURCELIMIT")
+    assert peer.accepted == 3
+
+
 def fingerprint_of(target):
     return Fingerprint(target.rsa_fingerprint.hex().upper())
 
@@ -242,6 +354,54 @@ async def test_the_live_networks_defences_take_no_notice(tmp_path):
     assert len(closed) == 40
     assert acted["connections rejected"] == 0, acted
     assert not [what for what, count in acted.items() if count and ("rejected" in what or "marked" in what)]
+
+
+@pytest.mark.net
+async def test_a_network_that_allows_less_is_heeded_and_who_does_not_is_refused(tmp_path):
+    """20 connections for an address: 10 are ours. Who goes by the limits of 2024 instead is refused, and says so."""
+    need_tor()
+    lowered = LIVE_PARAMS.replace("MaxConcurrentCount=50", "MaxConcurrentCount=20")
+    lowered = lowered.replace("ConnectRate=20", "ConnectRate=8").replace(
+        "queue_size_out=1000", "queue_size_out=500"
+    )
+    with TorNetwork(
+        tmp_path / "net", [TorRelaySpec("fast")], host="127.0.0.2", consensus_params=lowered
+    ) as network:
+        network.start()
+        [node] = network.relays
+        target = node_target(node)
+        consensus = tmp_path / "consensus"
+        consensus.write_bytes(fetch(network.authorities[0].directory, CONSENSUS_PATH) or b"")
+        header = (await load_consensus(consensus, None)).header
+        limits = network_limits(header.params)
+        assert limits == NetworkLimits(connections=10, connections_per_s=4.0, circuit_cells=400)
+        n_circs = loop_circuits(1e9, 0.1, limits)
+        with far_end_process(tmp_path, fingerprint_of(target)) as (_, far_ends):
+            async with TorClient(tmp_path / "client") as client:
+                for _ in range(2):
+                    looped = await loop_through(
+                        client, target, far_ends, n_circs=n_circs, dur_s=4, limits=limits
+                    )
+                    assert looped.end.success
+            heeded = node.defences()
+            with ExitStack() as held:
+                address = OrTarget(target.ip, target.port, target.rsa_fingerprint, None, b"")
+                for _ in range(10):
+                    held.enter_context(closing(OrClient(address)))
+                async with TorClient(tmp_path / "other") as client:
+                    looped = await loop_through(client, target, far_ends, n_circs=40, dur_s=4, may_fail=True)
+                    failed = [
+                        event.reason for event in client.events if getattr(event, "status", "") == "FAILED"
+                    ]
+        refused = node.defences()
+    assert n_circs == 10
+    assert not [what for what, count in heeded.items() if count and ("rejected" in what or "marked" in what)]
+    assert (looped.end.success, looped.end.reason) == (False, "TOO_FEW_CIRCUITS")
+    assert set(failed) == {"LINK_FAILED"}
+    assert describe("LINK_FAILED")[1] == "no connection to the relay: it refused or closed it, or it broke"
+    # 40 asked for, 10 of them built at most: those after the first refusal were never opened.
+    assert len(failed) >= 30
+    assert 1 <= refused["same address concurrent connections rejected"] <= 10
 
 
 class FlippingLoops(LoopCircuits):

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flashflow.model.ids import Address, Fingerprint, MeasId
+from flashflow.torctl.arguments import CommandError
 from flashflow.torctl.commands import (
-    CommandError,
     CoordStart,
     MeasrStart,
     MeasurerToken,

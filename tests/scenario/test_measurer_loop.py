@@ -4,13 +4,16 @@ from collections.abc import Callable
 
 import pytest
 
+from coordinator.core import measurement as coordinator
+from coordinator.core.params import Params
+from flashflow.model.network import NetworkLimits
 from flashflow.torctl import events as tor
 from flashflow.torctl.client import TorWasLost
 from flashflow.torctl.commands import MeasrStart, parse_command
 from flashflow.wire import messages as wire
 from measurer.core import effects as do
 from measurer.core import events as ev
-from measurer.core.measurement import Phase
+from measurer.core.measurement import DEADLINES_S, SETUP_S, Phase
 from support.measurer_world import FAR_ENDS, World, failures, in_phase, lines, only, sent
 from support.wire_pair import TOKEN, order
 
@@ -105,7 +108,7 @@ def test_a_far_end_that_ends_by_itself_fails_the_measurement(phase: Phase) -> No
 def test_a_far_end_that_is_late_means_nothing_any_more() -> None:
     world = in_phase(Phase.PREPARING)
     effects = list(world.effects)
-    assert failures(world.advance(6.0)) == [(1, "LAUNCH_CIRCS", "local")]
+    assert failures(world.advance(DEADLINES_S[Phase.PREPARING])) == [(1, "LAUNCH_CIRCS", "local")]
     assert world.far_end_ready(effects) == []
     assert world.say(ev.FarEndReady(999, FAR_ENDS)) == []
 
@@ -118,13 +121,29 @@ def test_a_far_end_is_ready_once() -> None:
 def test_set_up_is_over_in_time_for_the_coordinator_however_long_each_part_took() -> None:
     world = World().up()
     effects = world.coordinator(order(mode="loop"))
-    world.advance(5.0)
+    assert failures(world.advance(9.0)) == []  # a machine so busy that the far end takes its time
     effects = world.far_end_ready(effects)
     world.advance(2.0)
     world.reply(effects, "FF_MEAS 1 LAUNCHED CIRCS=1,2,3,4")
     world.built(1, 2)
-    assert sent(world.advance(1.9)) == []
+    assert sent(world.advance(2.9)) == []
     assert sent(world.advance(0.2)) == [wire.ConnectedToRelay(meas_id=1, n_circs=2)]
+
+
+def test_its_deadlines_end_before_the_coordinators() -> None:
+    assert (
+        DEADLINES_S[Phase.PREPARING] < SETUP_S < coordinator.DEADLINES[coordinator.Phase.CONNECTING](Params())
+    )
+
+
+def test_the_networks_limits_reach_the_tor_client() -> None:
+    world = World().up()
+    limits = {"connections": 9, "connections_per_s": 2.5, "circuit_cells": 400}
+    effects = world.coordinator(order(mode="loop", limits=limits))
+    [line] = lines(world.far_end_ready(effects))
+    asked = parse_command(line)
+    assert isinstance(asked, MeasrStart)
+    assert asked.limits == NetworkLimits(connections=9, connections_per_s=2.5, circuit_cells=400)
 
 
 def test_each_measurement_has_a_far_end_of_its_own() -> None:

@@ -12,6 +12,7 @@ from statistics import mean, median
 import psutil
 
 from flashflow.model.ids import Address, Fingerprint, MeasId, parse_address
+from flashflow.model.network import NetworkLimits
 from flashflow.relay.identities import write_identities
 from flashflow.shell.parent import child_environment, own_command
 from flashflow.testnet.tornet_bw import CELL_SHARE, median_bw_read_mbps, read_bw, recorder_command
@@ -145,8 +146,10 @@ async def loop_through(
     rate_bytes: int = 250_000_000,
     bucket_cells: int = 125,
     pids: tuple[int, ...] = (),
+    limits: NetworkLimits | None = None,
+    may_fail: bool = False,
 ) -> Looped:
-    """Measures `target` (support.or_client.Target) with a TorClient."""
+    """Measures `target` (support.or_client.Target) with a TorClient; only with `may_fail` may a circuit fail."""
     fingerprint = Fingerprint(target.rsa_fingerprint.hex().upper())
     start = MeasrStart(
         MEAS_ID,
@@ -160,6 +163,7 @@ async def loop_through(
         Target(Address(target.ip, target.port), target.ed25519, target.ntor_key),
         bucket_cells,
         far_ends,
+        limits,
     )
     ok, _, text = await client.say(start)
     assert ok, text
@@ -168,7 +172,7 @@ async def loop_through(
         event = await client.until(lambda event: isinstance(event, CircEvent | MeasEnd))
         if isinstance(event, MeasEnd):
             return Looped(event, [], 0.0, {})
-        assert event.status in ("LAUNCHED", "BUILT"), event
+        assert may_fail or event.status in ("LAUNCHED", "BUILT"), event
         built += event.status == "BUILT"
     cpu = {pid: _cpu_s(pid) for pid in pids}
     active_utc_s = time.time() + warmup_s

@@ -51,7 +51,7 @@ class CoordRun(Run):
     """One measurement."""
 
     def __init__(self, command: CoordStart, *, run: int, conn: int, circ_id: int) -> None:
-        super().__init__(run=run, meas_id=command.meas_id, conn=conn)
+        super().__init__(command, run=run, conn=conn)
         self._command = command
         self._circ_id = circ_id
         self._phase = Phase.BUILDING

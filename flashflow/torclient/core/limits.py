@@ -1,28 +1,30 @@
-"""How fast circuits of loop measurements may be opened, so that no defence of the live network takes us for a flood.
+"""How fast circuits of loop measurements may be opened, so that no defence of the network takes us for a flood.
 
-A relay of stock tor bans an address for a day that connects or creates circuits faster than the consensus allows (2024:
-20 connections a second and 40 in a burst, 50 at once; from the third connection on 2 circuits a second and 60 in a
-burst). Here is half of that, for two measurers may share an address. Failed attempts count like all others.
+A relay of stock tor refuses an address, or bans it for a day, that connects or creates circuits faster than the consensus
+allows. What of that is ours is in `flashflow.model.network`. Failed attempts count like all others, and so do circuits
+that take the place of lost ones.
 """
 
 from typing import Final
 
-MAX_CIRCUITS_RELAY: Final = 40
-"""Most circuits, each its own connection, to one relay at once."""
-CONNECTIONS_BURST: Final = 20
-CONNECTIONS_PER_S: Final = 10.0
-CREATES_BURST: Final = 30
-CREATES_PER_S: Final = 2.0
+from flashflow.model.network import NetworkLimits
+
 _ROUNDING: Final = 1e-6
 """A bucket that is short of a whole by less than this has it."""
 
 
 class _Bucket:
     def __init__(self, burst: int, per_s: float, now_s: float) -> None:
-        self._burst: Final = burst
-        self._per_s: Final = per_s
+        self._burst = burst
+        self._per_s = per_s
         self._filled_at_s = now_s
         self._credit = float(burst)
+
+    def resize(self, burst: int, per_s: float, now_s: float) -> None:
+        """Other limits from now on; what was used up stays so."""
+        self.whole(now_s)
+        self._burst, self._per_s = burst, per_s
+        self._credit = min(self._credit, burst)
 
     def whole(self, now_s: float) -> int:
         """What can be taken now."""
@@ -46,11 +48,15 @@ class _Bucket:
 class Openings:
     """What may be opened to one relay: connections with one circuit on each."""
 
-    def __init__(self, now_s: float) -> None:
-        self._buckets: Final = (
-            _Bucket(CONNECTIONS_BURST, CONNECTIONS_PER_S, now_s),
-            _Bucket(CREATES_BURST, CREATES_PER_S, now_s),
-        )
+    def __init__(self, limits: NetworkLimits, now_s: float) -> None:
+        self._connections: Final = _Bucket(limits.connections_burst, limits.connections_per_s, now_s)
+        self._circuits: Final = _Bucket(limits.circuits_burst, limits.circuits_per_s, now_s)
+        self._buckets: Final = (self._connections, self._circuits)
+
+    def resize(self, limits: NetworkLimits, now_s: float) -> None:
+        """The limits of another measurement of the same relay."""
+        self._connections.resize(limits.connections_burst, limits.connections_per_s, now_s)
+        self._circuits.resize(limits.circuits_burst, limits.circuits_per_s, now_s)
 
     def take(self, wanted: int, now_s: float) -> int:
         """How many of the wanted ones may be opened now; they count as opened."""

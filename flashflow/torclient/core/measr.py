@@ -6,7 +6,9 @@ READY      the controller's second call is awaited
 ACTIVE     traffic
 
 In loop mode the relay reads each cell twice: RATE and reports, which are what it reads, are twice what the workers send
-and count. Circuits are then opened no faster than `limits` allows, and a lost one is not replaced.
+and count. Circuits are then opened no faster than `limits` allows, none after the relay has refused one, and those lost
+in ACTIVE are replaced (`replacing`). In echo mode the relay admits so many connections and no more: a lost one stays lost,
+and it goes on with at least half of the circuits.
 """
 
 import math
@@ -14,8 +16,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final
 
+from flashflow.model.network import CEILING
 from flashflow.model.reports import SecondReport
-from flashflow.torclient.core.effects import Announce, Effect, TellWorker
+from flashflow.torclient.core.effects import Announce, Effect, Log, TellWorker
 from flashflow.torclient.core.limits import Openings
 from flashflow.torclient.core.messages import (
     Begin,
@@ -26,6 +29,7 @@ from flashflow.torclient.core.messages import (
     SecondCounted,
     ShareEnded,
 )
+from flashflow.torclient.core.replacing import REFUSALS, Replacements
 from flashflow.torclient.core.run import Run
 from flashflow.torclient.core.seconds import SecondSums
 from flashflow.torctl.commands import MeasrStart, Target
@@ -69,8 +73,10 @@ class MeasrRun(Run):
         circ_ids: Sequence[int],
         bucket_cells: int,
         openings: Openings | None = None,
+        new_circuit: Callable[[], int],
     ) -> None:
-        super().__init__(run=run, meas_id=command.meas_id, conn=conn)
+        """`openings` is for loop mode; `new_circuit` gives the id of one more circuit."""
+        super().__init__(command, run=run, conn=conn)
         self._command = command
         self._bucket_cells = command.bucket_cells or bucket_cells
         self._phase = Phase.PROBING
@@ -78,6 +84,8 @@ class MeasrRun(Run):
         self._sharing: set[int] = set()
         self._sums = SecondSums(())
         self._openings = openings
+        self._new_circuit = new_circuit
+        self._replacements = Replacements(len(circ_ids))
         self._waiting: list[int] = []
         self._reads = 2 if command.mode == "loop" else 1
         self.mode = command.mode
@@ -93,14 +101,21 @@ class MeasrRun(Run):
         return self.wake(now_s)
 
     def wake(self, now_s: float) -> list[Effect]:
-        """Opens those of the waiting circuits that may be opened now."""
-        count, self.wake_s = len(self._waiting), math.inf
+        """Opens those of the waiting circuits that may be opened now; ends all if a replacement is late."""
+        if (reason := self._replacements.late(now_s)) is not None:
+            return self.end(reason)
+        count = len(self._waiting)
         if self._openings is not None and count:
             count = self._openings.take(count, now_s)
         circ_ids, self._waiting = self._waiting[:count], self._waiting[count:]
-        if self._openings is not None and self._waiting:
-            self.wake_s = self._openings.next_s()
+        self._set_wake()
         return self._open(circ_ids)
+
+    def _set_wake(self) -> None:
+        moments = [self._replacements.next_s()]
+        if self._openings is not None and self._waiting:
+            moments.append(self._openings.next_s())
+        self.wake_s = min((moment for moment in moments if moment is not None), default=math.inf)
 
     def refusal(self) -> str | None:
         """Why the active phase cannot start now, or None."""
@@ -126,6 +141,7 @@ class MeasrRun(Run):
                 warmup_s=command.warmup_s,
                 dur_s=command.dur_s,
                 rate_bytes=rate_bytes and rate_bytes * len(mine) / len(self.circuits),
+                circuit_cells=(command.limits or CEILING).circuit_cells,
             )
             effects.append(TellWorker(worker, begin))
         return effects
@@ -140,12 +156,16 @@ class MeasrRun(Run):
             return self.end(Reason.TIMEOUT)
         if not self._enough():
             return self.end(Reason.TOO_FEW_CIRCUITS)
-        effects: list[Effect] = []
-        self._waiting, self.wake_s = [], math.inf
-        for circ_id in [circ_id for circ_id, built in self.circuits.items() if not built]:
-            effects += self.circuit_ended(circ_id, Reason.TIMEOUT)
+        unbuilt = [circ_id for circ_id, built in self.circuits.items() if not built]
+        effects = self._give_up(unbuilt, Reason.TIMEOUT)
         self._enter(Phase.READY, self.deadline_s)
         return effects
+
+    def _give_up(self, circ_ids: Iterable[int], reason: str) -> list[Effect]:
+        """Circuits that are not built, and never will be."""
+        self._waiting = []
+        self._set_wake()
+        return [effect for circ_id in circ_ids for effect in self.circuit_ended(circ_id, reason)]
 
     def _enter(self, phase: Phase, now_s: float, extra_s: float = 0) -> None:
         self._phase = phase
@@ -185,6 +205,8 @@ class MeasrRun(Run):
         if message.circ_id not in self.circuits:  # given up at a deadline just now
             return []
         self.circuits[message.circ_id] = True
+        self._replacements.built(message.circ_id)
+        self._set_wake()
         effects: list[Effect] = [Announce(CircEvent(str(message.circ_id), "BUILT"))]
         if self._phase is Phase.PROBING:
             self._enter(Phase.BUILDING, now_s)
@@ -198,7 +220,25 @@ class MeasrRun(Run):
         effects = self.circuit_ended(message.circ_id, message.reason)
         if self._phase is Phase.PROBING:
             return effects + self.end(message.reason)
+        if self._openings is not None and self._phase is Phase.ACTIVE:
+            return effects + self._replace(worker, message, now_s)
+        if self._openings is not None and message.reason in REFUSALS:
+            effects += self._give_up(self._waiting, message.reason)
         return effects + self._settle(now_s)
+
+    def _replace(self, worker: int, message: CircuitEnded, now_s: float) -> list[Effect]:
+        """Opens another circuit, in the same worker, in place of one that was lost; or it is all over."""
+        if not self._replacements.wanted(message.circ_id, message.reason):
+            return [
+                Log(f"measurement {self.meas_id}: circuit {message.circ_id} is not replaced"),
+                *self.end(message.reason),
+            ]
+        circ_id = self._new_circuit()
+        self._replacements.begin(circ_id, message.reason, now_s)
+        self._worker_of[circ_id] = worker
+        self.circuits[circ_id] = False
+        self._waiting.append(circ_id)
+        return [Announce(CircEvent(str(circ_id), "LAUNCHED")), *self.wake(now_s)]
 
     def _settle(self, now_s: float) -> list[Effect]:
         """Once no circuit is under way: go on, or give up."""

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from typing import Final
 
+from flashflow.model.network import CEILING
+
 
 @dataclass(frozen=True, slots=True)
 class OpenCircuits:
@@ -44,7 +46,7 @@ class Begin:
     run: int
     """Run of a measurement: unlike its id, never used twice by this process."""
     circ_ids: tuple[int, ...]
-    """The circuits to use; any other is closed."""
+    """The circuits to use, and such as are opened later; any other is closed."""
     start_mono_s: float
     """CLOCK_MONOTONIC at which traffic begins, the same for all workers."""
     warmup_s: float
@@ -53,6 +55,8 @@ class Begin:
     """Seconds to report."""
     rate_bytes: float | None
     """This worker's share of the rate, cell bytes/s; None: as fast as it goes."""
+    circuit_cells: int = CEILING.circuit_cells
+    """Most cells outstanding on a circuit."""
 
 
 @dataclass(frozen=True, slots=True)

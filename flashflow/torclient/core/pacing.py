@@ -7,7 +7,7 @@ up; from then on `plan_circuits` gives it from the observed rate. So a relay 100
 from collections import deque
 from typing import Final
 
-from flashflow.model.circuits import CircuitLimits, CircuitPlan, plan_circuits
+from flashflow.model.circuits import CIRCUIT_CELLS, CircuitLimits, CircuitPlan, plan_circuits
 from flashflow.model.units import CELL_BYTES
 
 TICK_S: Final = 0.05
@@ -29,7 +29,10 @@ _BURST_CELLS: Final = 16
 class SendWindow:
     """Outstanding cells and circuits of one worker's share of a measurement."""
 
-    def __init__(self, *, rate_bytes: float | None, round_trip_s: float) -> None:
+    def __init__(
+        self, *, rate_bytes: float | None, round_trip_s: float, circuit_cells: int = CIRCUIT_CELLS
+    ) -> None:
+        self._circuit_cells = circuit_cells
         self._rate_bytes = rate_bytes
         self._round_trip_s = round_trip_s
         self._latest_s = 0.0
@@ -47,7 +50,7 @@ class SendWindow:
 
     def plan(self, now_s: float, received_cells: int, circuits: int) -> CircuitPlan:
         """Window and number of circuits, once per tick: `circuits` are open, `received_cells` came back so far."""
-        limits = CircuitLimits(max_circuits=max(1, circuits))
+        limits = CircuitLimits(max(1, circuits), self._circuit_cells)
         self._observe(now_s, received_cells)
         self._growing = self._growing and self._latest_s - self._round_trip_s < QUEUE_SIGN_S
         self._latest_s = 0.0

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from flashflow.torclient.core.effects import Announce, Effect, TellWorker
 from flashflow.torclient.core.messages import FromWorker, Halt
+from flashflow.torctl.commands import CoordStart, MeasrStart
 from flashflow.torctl.events import CircEvent, MeasEnd
 from flashflow.torctl.reasons import Reason
 
@@ -12,9 +13,11 @@ from flashflow.torctl.reasons import Reason
 class Run:
     """One measurement on this side; `ended` once nothing more will come of it."""
 
-    def __init__(self, *, run: int, meas_id: int, conn: int) -> None:
+    def __init__(self, command: CoordStart | MeasrStart, *, run: int, conn: int) -> None:
         self.run = run
-        self.meas_id = meas_id
+        self.command = command
+        """The controller's first call."""
+        self.meas_id = command.meas_id
         self.conn = conn
         self.ended = False
         self.deadline_s = 0.0
@@ -58,6 +61,18 @@ class Run:
         """Takes a circuit away: FAILED if it was never built, else CLOSED."""
         built = self.circuits.pop(circ_id)
         return [Announce(CircEvent(str(circ_id), "CLOSED" if built else "FAILED", reason))]
+
+
+def difference(first: CoordStart | MeasrStart, second: CoordStart | MeasrStart) -> str | None:
+    """What of a second call does not go with the first, or None. Its circuits are those that were built."""
+    told: list[tuple[str, object, object]] = [
+        ("fingerprint", second.fingerprint, first.fingerprint),
+        ("dur", second.dur_s, first.dur_s),
+    ]
+    if isinstance(first, MeasrStart) and isinstance(second, MeasrStart) and second.n_circs > first.n_circs:
+        told.append(("n_circs", second.n_circs, first.n_circs))
+    wrong = next((one for one in told if one[1] != one[2]), None)
+    return wrong and f"{wrong[0]}: {wrong[1]}, but measurement {first.meas_id} began with {wrong[2]}"
 
 
 def _closed(circ_ids: Iterable[int], reason: str | None) -> list[Effect]:

@@ -27,7 +27,11 @@ class SecondCutter:
         return self._first_s + self._dur_s
 
     def cut(self, now_s: float, sent_cells: int, recv_cells: int) -> list[SecondReport]:
-        """The seconds that ended up to now, given the totals before anything that happened since."""
+        """The seconds that ended up to now, given the totals before anything that happened since.
+
+        A total that fell, by a cell that turned out to be no echo, is made up for in the next seconds.
+        """
+        recv_cells = max(recv_cells, self._recv_cells)
         reports: list[SecondReport] = []
         while self._next <= self._dur_s and self.next_s <= now_s:
             if self._next > 0:

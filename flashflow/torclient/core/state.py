@@ -5,13 +5,14 @@ from typing import Any, Final
 
 from flashflow.model.clock import Now, TimerFired
 from flashflow.model.ids import Fingerprint
+from flashflow.model.network import CEILING
 from flashflow.torclient.core.coord import CoordRun
 from flashflow.torclient.core.effects import Announce, Answer, Effect, Log
 from flashflow.torclient.core.events import CommandReceived, ControlClosed, WorkerDied, WorkerSpoke
-from flashflow.torclient.core.limits import MAX_CIRCUITS_RELAY, Openings
+from flashflow.torclient.core.limits import Openings
 from flashflow.torclient.core.measr import MeasrRun
 from flashflow.torclient.core.messages import CircuitEnded, ShareEnded
-from flashflow.torclient.core.run import Run
+from flashflow.torclient.core.run import Run, difference
 from flashflow.torclient.core.sampling import DEFAULT_BUCKET_CELLS
 from flashflow.torctl.commands import CoordStart, MeasrStart, Stop
 from flashflow.torctl.events import CircEvent
@@ -68,6 +69,7 @@ class TorClientCore:
             circ_ids=circ_ids,
             bucket_cells=self._bucket_cells,
             openings=openings,
+            new_circuit=lambda: self._new_circuits(1)[0],
         )
         self._add(run)
         named = ",".join(str(circ_id) for circ_id in circ_ids)
@@ -90,6 +92,8 @@ class TorClientCore:
                     conn, 552, f"Unrecognized measurement {command.meas_id}: ADDR= is missing to begin one"
                 )
             ]
+        if (other := difference(run.command, command)) is not None:
+            return [Answer(conn, 513, other)]
         if (refusal := run.refusal()) is not None:
             return [Answer(conn, 550, refusal)]
         return [Answer(conn, 250, "OK"), *run.start(now_s)]
@@ -136,9 +140,10 @@ class TorClientCore:
             return None
         loops = [run for run in self._runs.values() if isinstance(run, MeasrRun) and run.mode == "loop"]
         live = sum(len(run.circuits) for run in loops if run.fingerprint == command.fingerprint)
-        if live + command.n_circs <= MAX_CIRCUITS_RELAY:
+        most = (command.limits or CEILING).connections
+        if live + command.n_circs <= most:
             return None
-        return f"{live} circuits lead to this relay already, {MAX_CIRCUITS_RELAY} in all may"
+        return f"{live} circuits lead to this relay already, {most} in all may"
 
     def _openings_to(self, command: MeasrStart, now_s: float) -> Openings:
         self._openings = {
@@ -146,7 +151,10 @@ class TorClientCore:
             for fingerprint, openings in self._openings.items()
             if not openings.forgettable(now_s)
         }
-        return self._openings.setdefault(command.fingerprint, Openings(now_s))
+        limits = command.limits or CEILING
+        openings = self._openings.setdefault(command.fingerprint, Openings(limits, now_s))
+        openings.resize(limits, now_s)
+        return openings
 
     def _add(self, run: Run) -> None:
         self._runs[run.run] = run

@@ -47,6 +47,7 @@ class EchoCircuit:
             passage=circuit.passage,
             bucket_cells=bucket_cells,
             draw=secrets.randbelow,
+            truncates=self._loops,
         )
 
     @property

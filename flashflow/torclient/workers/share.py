@@ -17,7 +17,7 @@ from flashflow.torclient.core.messages import (
     ShareEnded,
 )
 from flashflow.torclient.core.pacing import TICK_S, Pacer, SendWindow
-from flashflow.torclient.core.sampling import EchoError
+from flashflow.torclient.core.sampling import EchoError, TruncatedError
 from flashflow.torclient.core.seconds import SecondCutter
 from flashflow.torclient.workers.circuit import ClosedCircuitError, EchoCircuit
 from flashflow.torclient.workers.link import Link, LostLinkError, RelayTarget
@@ -41,7 +41,9 @@ class Traffic:
 
     def __init__(self, begin: Begin, round_trip_s: float) -> None:
         self.begin = begin
-        self.window = SendWindow(rate_bytes=begin.rate_bytes, round_trip_s=round_trip_s)
+        self.window = SendWindow(
+            rate_bytes=begin.rate_bytes, round_trip_s=round_trip_s, circuit_cells=begin.circuit_cells
+        )
         self.pacer = Pacer(begin.rate_bytes, begin.start_mono_s)
         self.cutter = SecondCutter(begin.start_mono_s + begin.warmup_s, begin.dur_s)
         self.plan = CircuitPlan(1, 0)
@@ -109,6 +111,8 @@ class Share:
                 self._advance(circ_id)
         except EchoError as exc:
             self._fail(exc.code, exc.reason)
+        except TruncatedError as exc:
+            self._lost(circ_id, LostLinkError(exc.code, exc.reason), now_s)
         except LostLinkError as exc:
             self._lost(circ_id, exc, now_s)
         except PeerError as exc:
@@ -200,7 +204,7 @@ class Share:
         sent = self._gone_sent + sum(circuit.sent_cells for circuit in self._circuits.values())
         recv = self._gone_recv + sum(circuit.received_cells for circuit in self._circuits.values())
         reports = traffic.cutter.cut(now_s, sent, recv)
-        if not self._verified(final=now_s >= traffic.cutter.end_s):
+        if not self._verified(now_s, final=now_s >= traffic.cutter.end_s):
             return False
         for report in reports:
             self._say(SecondCounted(self.run, report.second, report.sent_bytes, report.recv_bytes))
@@ -210,17 +214,20 @@ class Share:
         self.close()
         return False
 
-    def _verified(self, *, final: bool) -> bool:
+    def _verified(self, now_s: float, *, final: bool) -> bool:
         """Whether the samples of all circuits are right, and at the end the last cell of each."""
-        try:
-            for circuit in self._circuits.values():
+        for circ_id, circuit in list(self._circuits.items()):
+            try:
                 if final:
                     circuit.check.finish()
                 else:
                     circuit.check.verify()
-        except EchoError as exc:
-            self._fail(exc.code, exc.reason)
-            return False
+            except TruncatedError as exc:
+                self._lost(circ_id, LostLinkError(exc.code, exc.reason), now_s)
+            except EchoError as exc:
+                self._fail(exc.code, exc.reason)
+            if self.over:
+                return False
         return True
 
     def _lost(self, circ_id: int, why: LostLinkError, now_s: float) -> None:
@@ -231,13 +238,15 @@ class Share:
             link.close()
         if circuit is not None:
             circuit.link.close()
-            self._gone_sent += circuit.sent_cells
-            self._gone_recv += circuit.received_cells
             try:
                 circuit.check.finish()
+            except TruncatedError as exc:  # the relay said why before it closed
+                why = LostLinkError(exc.code, exc.reason)
             except EchoError as exc:
                 self._fail(exc.code, exc.reason)
                 return
+            self._gone_sent += circuit.sent_cells
+            self._gone_recv += circuit.received_cells
         traffic = self._traffic
         if traffic is None or now_s < traffic.cutter.end_s - LAST_SECOND_S:
             self._say(CircuitEnded(self.run, circ_id, why.code, why.reason))

@@ -2,7 +2,8 @@
 
 import pytest
 
-from flashflow.model.ids import MeasId
+from flashflow.model.ids import Fingerprint, MeasId
+from flashflow.model.network import NetworkLimits
 from flashflow.torclient.core.events import ControlClosed, WorkerDied
 from flashflow.torclient.core.measr import DEADLINES_S, START_DELAY_S, Phase
 from flashflow.torclient.core.messages import (
@@ -14,10 +15,16 @@ from flashflow.torclient.core.messages import (
     SecondCounted,
     ShareEnded,
 )
+from flashflow.torclient.core.replacing import BUILT_WITHIN_S
 from flashflow.torctl.commands import MeasrStart, Stop
-from support.torclient_core import FAR_END, CoreWorld, announced, logged, loop, measr, told
+from support.torclient_core import FAR_END, FP, CoreWorld, announced, logged, loop, measr, told
 
-SECOND_CALL = MeasrStart(MeasId(7), measr().fingerprint, 4, 3)
+
+def second_call(n_circs=4, dur_s=3, fingerprint=FP):
+    return MeasrStart(MeasId(7), fingerprint, n_circs, dur_s)
+
+
+SECOND_CALL = second_call()
 
 
 def built_world(n_circs=4):
@@ -175,6 +182,23 @@ def test_duplicates_are_refused():
     assert world.command(measr(meas_id=8))[0][0] == 250
 
 
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        (second_call(dur_s=4), "dur: 4, but measurement 7 began with 3"),
+        (second_call(n_circs=5), "n_circs: 5, but measurement 7 began with 4"),
+        (
+            second_call(fingerprint=Fingerprint("CD" * 20)),
+            f"fingerprint: {'CD' * 20}, but measurement 7 began with {FP}",
+        ),
+    ],
+)
+def test_second_call_that_does_not_go_with_the_first(call, reason):
+    world = built_world()
+    assert world.command(call) == ((513, reason), [])
+    assert world.command(SECOND_CALL)[0] == (250, "OK")  # nothing was spoilt
+
+
 def test_second_call_too_early_or_for_nothing():
     world = CoreWorld()
     assert world.command(SECOND_CALL)[0][0] == 552
@@ -229,7 +253,7 @@ def test_loop_rate_and_reports_are_what_the_relay_reads():
     world = CoreWorld(workers=1)
     world.command(loop(n_circs=1))
     world.says(CircuitBuilt(1, 1))
-    _, effects = world.command(SECOND_CALL)
+    _, effects = world.command(second_call(1))
     [(_, begin)] = told(effects)
     assert begin.rate_bytes == 500_000.0
     effects = world.says(SecondCounted(1, 1, 5140, 514))
@@ -287,3 +311,118 @@ def test_circuits_that_were_not_opened_in_time_are_not_opened_later():
         effects = world.pass_time()
     assert "CIRC 40 FAILED REASON=TIMEOUT" in announced(effects)
     assert world.core.next_timer() == deadline_s + DEADLINES_S[Phase.READY]
+
+
+def test_the_networks_limits_bind():
+    limits = NetworkLimits(6, 3, 2.0, 30, 2.0, 300)
+    world = CoreWorld(workers=1)
+    assert world.command(loop(n_circs=7, limits=limits))[0] == (
+        550,
+        "0 circuits lead to this relay already, 6 in all may",
+    )
+    world.command(loop(n_circs=6, limits=limits))
+    assert opened(world.says(CircuitBuilt(1, 1))) == [2, 3]
+    assert opened(world.pass_time()) == [4]
+    assert world.now_s == 1000.5
+    for _ in range(2):
+        world.pass_time()
+    for circ_id in range(2, 7):
+        world.says(CircuitBuilt(1, circ_id))
+    [(_, begin)] = told(world.command(second_call(6))[1])
+    assert begin.circuit_cells == 300
+
+
+def test_once_the_relay_refuses_a_circuit_no_more_are_asked_for():
+    world = CoreWorld(workers=1)
+    world.command(loop(n_circs=24))
+    world.says(CircuitBuilt(1, 1))
+    for circ_id in range(2, 20):
+        world.says(CircuitBuilt(1, circ_id))
+    effects = world.says(CircuitEnded(1, 20, "CIRCUIT_REFUSED", "DESTROY 5"))
+    refused = [f"CIRC {circ_id} FAILED REASON=CIRCUIT_REFUSED" for circ_id in (20, 21, 22, 23, 24)]
+    assert announced(effects) == refused
+    assert world.core.next_timer() == world.now_s + DEADLINES_S[Phase.READY]
+    assert world.command(second_call(19))[0] == (250, "OK")
+
+
+def active_loop(n_circs=4, **extras):
+    """Circuits 1.. of a loop measurement carry traffic, those of odd index in worker 1."""
+    world = CoreWorld()
+    world.command(loop(n_circs=n_circs, dur_s=30, **extras))
+    world.says(CircuitBuilt(1, 1), worker=1)
+    while not all(world.core._runs[1].circuits.values()):
+        for circ_id, built in list(world.core._runs[1].circuits.items()):
+            if not built and circ_id not in world.core._runs[1]._waiting:
+                world.says(CircuitBuilt(1, circ_id), worker=circ_id % 2)
+        if world.core._runs[1]._waiting:
+            world.pass_time()
+    assert world.command(second_call(n_circs, 30))[0] == (250, "OK")
+    return world
+
+
+LOST = ["RELAY_CLOSED", "DESTROY_CHANNEL_CLOSED", "DESTROY_INTERNAL", "DESTROY_PROTOCOL"]
+
+
+@pytest.mark.parametrize("reason", LOST)
+def test_a_loop_circuit_that_is_lost_is_replaced_in_the_same_worker(reason):
+    world = active_loop()
+    effects = world.says(CircuitEnded(1, 2, reason, "DESTROY 8"), worker=0)
+    assert announced(effects) == [f"CIRC 2 CLOSED REASON={reason}", "CIRC 5 LAUNCHED"]
+    [(worker, order)] = told(effects)
+    assert (worker, order.circ_ids, order.far_ends) == (0, (5,), (str(FAR_END),))
+    assert announced(world.says(CircuitBuilt(1, 5), worker=0)) == ["CIRC 5 BUILT"]
+    assert world.core.next_timer() == world.now_s + 2 + 30 + DEADLINES_S[Phase.ACTIVE]
+    for second in range(1, 31):
+        for worker in (0, 1):
+            effects = world.says(SecondCounted(1, second, 514, 514), worker=worker)
+        assert announced(effects) == [f"FF_MEAS BW_REPORT 7 SECOND={second} SENT=2056 RECV=2056"]
+    world.says(ShareEnded(1, None, ""), worker=0)
+    effects = world.says(ShareEnded(1, None, ""), worker=1)
+    assert announced(effects)[-1] == "FF_MEAS END 7 SUCCESS=1"
+
+
+def test_all_circuits_may_be_lost_at_once_but_no_more_than_once():
+    world = active_loop()
+    for circ_id in (1, 2, 3, 4):
+        effects = world.says(CircuitEnded(1, circ_id, "DESTROY_CHANNEL_CLOSED", ""), worker=circ_id % 2)
+        assert opened(effects) == [circ_id + 4]
+    for circ_id in (5, 6, 7, 8):
+        world.says(CircuitBuilt(1, circ_id), worker=circ_id % 2)
+    effects = world.says(CircuitEnded(1, 6, "DESTROY_CHANNEL_CLOSED", ""), worker=0)
+    assert logged(effects)[-1] == "measurement 7: circuit 6 is not replaced"
+    assert announced(effects)[-1] == "FF_MEAS END 7 SUCCESS=0 REASON=DESTROY_CHANNEL_CLOSED"
+    assert told(effects) == [(0, Halt(1)), (1, Halt(1))]
+
+
+@pytest.mark.parametrize("reason", ["DESTROY_RESOURCELIMIT", "DESTROY_HIBERNATING", "RELAY_PROTOCOL"])
+def test_what_the_relay_refuses_is_not_asked_for_again(reason):
+    world = active_loop()
+    effects = world.says(CircuitEnded(1, 2, reason, ""), worker=0)
+    assert announced(effects)[-1] == f"FF_MEAS END 7 SUCCESS=0 REASON={reason}"
+    assert not any(isinstance(message, OpenCircuits) for _, message in told(effects))
+
+
+@pytest.mark.parametrize("reason", ["LINK_FAILED", "CIRCUIT_REFUSED", "EXTEND_REFUSED", "RELAY_CLOSED"])
+def test_a_replacement_that_cannot_be_built_ends_it(reason):
+    world = active_loop()
+    world.says(CircuitEnded(1, 2, "RELAY_CLOSED", ""), worker=0)
+    effects = world.says(CircuitEnded(1, 5, reason, ""), worker=0)
+    assert announced(effects)[:1] == [f"CIRC 5 FAILED REASON={reason}"]
+    assert announced(effects)[-1] == f"FF_MEAS END 7 SUCCESS=0 REASON={reason}"
+
+
+def test_a_replacement_that_is_not_built_in_time_ends_it_with_the_reason_of_the_loss():
+    world = active_loop()
+    world.says(CircuitEnded(1, 2, "DESTROY_INTERNAL", ""), worker=0)
+    effects = world.pass_time()
+    assert world.now_s == 1000.0 + BUILT_WITHIN_S
+    assert announced(effects)[-1] == "FF_MEAS END 7 SUCCESS=0 REASON=DESTROY_INTERNAL"
+
+
+def test_replacements_come_out_of_the_same_budget():
+    world = active_loop(limits=NetworkLimits(connections_burst=5, connections_per_s=1.0))
+    assert opened(world.says(CircuitEnded(1, 2, "RELAY_CLOSED", ""), worker=0)) == [5]
+    assert opened(world.says(CircuitEnded(1, 3, "RELAY_CLOSED", ""), worker=1)) == []
+    begun_s = world.now_s
+    assert opened(world.pass_time()) == [6]
+    assert world.now_s == begun_s + 1.0

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from flashflow.orlink.bulk import as_cells, cell_header, empty_cells, payloads
+from flashflow.orlink.relaycell import RelayCell, RelayCommand
 from flashflow.orlink.relaycrypto import AesCtr
 from flashflow.torclient.core.passage import Layer
-from flashflow.torclient.core.sampling import BATCH_SAMPLES, EchoCheck, EchoError
+from flashflow.torclient.core.sampling import BATCH_SAMPLES, EchoCheck, EchoError, TruncatedError
 from flashflow.torclient.core.stream import EchoStream
 from flashflow.torctl.reasons import Reason
 
@@ -19,7 +20,7 @@ BUCKET = 10
 class World:
     """A measurer's circuit and the cells it has sent."""
 
-    def __init__(self, bucket_cells=BUCKET, offset_bytes=0, draw=None):
+    def __init__(self, bucket_cells=BUCKET, offset_bytes=0, draw=None, **options):
         self.drawn = []
         rng = random.Random(7)
 
@@ -34,6 +35,7 @@ class World:
             passage=(Layer(FORWARD_KEY, offset_bytes),),
             bucket_cells=bucket_cells,
             draw=remember,
+            **options,
         )
 
     def send(self, count):
@@ -163,3 +165,44 @@ def test_samples_are_verified_before_there_are_too_many():
     sent = world.send(BATCH_SAMPLES)
     with pytest.raises(EchoError, match="echo cell 0 is not what its passage"):
         world.check.take(sent)
+
+
+def truncated(world, reason=8):
+    """The relay's own last cell, which goes through its layer like the others."""
+    plain = RelayCell(RelayCommand.TRUNCATED, 0, bytes((reason,))).encode()
+    return np.frombuffer(world.relay.crypt(plain), np.uint8).reshape(1, 509)
+
+
+@pytest.mark.parametrize("bucket_cells", [1, 1000])
+def test_truncated_as_the_last_cell_is_no_echo_and_no_cheat(bucket_cells):
+    """Whether it happens to be a sample or not."""
+    world = World(bucket_cells=bucket_cells, truncates=True)
+    world.check.take(world.decrypt(world.send(20))[:13])
+    world.relay = AesCtr(FORWARD_KEY, 13 * 509)
+    world.check.take(truncated(world))
+    with pytest.raises(TruncatedError, match="TRUNCATED 8") as caught:
+        world.check.finish()
+    assert caught.value.code == Reason.DESTROY_CHANNEL_CLOSED
+    assert world.check.received_cells == 13
+    world.check.finish()  # once more, as the circuit is closed
+
+
+def test_truncated_hides_no_wrong_cell_before_it():
+    world = World(bucket_cells=1000, draw=lambda limit: 0, truncates=True)
+    echoed = world.decrypt(world.send(20))[:13].copy()
+    echoed[12, 7] ^= 1
+    world.relay = AesCtr(FORWARD_KEY, 13 * 509)
+    assert code_of(world.check, echoed, truncated(world), final=True) == Reason.ECHO_WRONG
+
+
+def test_truncated_amid_the_echoes_is_a_cheat():
+    world = World(bucket_cells=1, truncates=True)
+    echoed = world.decrypt(world.send(3))
+    world.relay = AesCtr(FORWARD_KEY, 0)
+    assert code_of(world.check, truncated(world), echoed[1:2]) == Reason.ECHO_WRONG
+
+
+def test_truncated_means_nothing_in_echo_mode():
+    world = World(bucket_cells=1)
+    world.send(3)
+    assert code_of(world.check, truncated(world)) == Reason.ECHO_WRONG

@@ -32,3 +32,11 @@ def test_sums_wait_for_every_worker():
     assert sums.add(1, SecondReport(2, 4, 40)) == [SecondReport(2, 6, 60)]
     assert sums.add(1, SecondReport(3, 1, 1)) == []
     assert sums.add(0, SecondReport(3, 1, 1)) == [SecondReport(3, 2, 2)]
+
+
+def test_a_cell_that_turned_out_to_be_no_echo_is_taken_off_the_next_second():
+    cutter = SecondCutter(first_s=0.0, dur_s=3)
+    cutter.cut(0.0, 0, 0)
+    assert cutter.cut(1.0, 9, 5) == [SecondReport(1, 9 * 514, 5 * 514)]
+    assert cutter.cut(2.0, 9, 4) == [SecondReport(2, 0, 0)]
+    assert cutter.cut(3.0, 9, 7) == [SecondReport(3, 0, 2 * 514)]

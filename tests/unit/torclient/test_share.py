@@ -7,7 +7,7 @@ import pytest
 from flashflow.model.errors import NetworkError
 from flashflow.torclient.core.messages import Begin, CircuitEnded, OpenCircuits, ShareEnded
 from flashflow.torclient.core.passage import Layer
-from flashflow.torclient.core.sampling import EchoError
+from flashflow.torclient.core.sampling import EchoError, TruncatedError
 from flashflow.torclient.workers.circuit import ClosedCircuitError
 from flashflow.torclient.workers.link import OpenCircuit
 from flashflow.torclient.workers.share import Share
@@ -54,6 +54,22 @@ class CheatedCircuit:
         pass
 
 
+class TruncatedCircuit(CheatedCircuit):
+    """Its relay said TRUNCATED, which a look at the samples shows."""
+
+    def verify(self):
+        raise TruncatedError(Reason.DESTROY_CHANNEL_CLOSED, "TRUNCATED 8")
+
+    finish = verify
+
+
+class HonestCircuit(CheatedCircuit):
+    """Nothing happens on it."""
+
+    def finish(self):
+        pass
+
+
 @pytest.fixture
 def share():
     said = []
@@ -77,4 +93,20 @@ def test_connection_that_breaks_and_shows_a_cheat_while_others_wait_to_send(shar
     )
     share.pump(0.0)
     assert share.said == [ShareEnded(1, Reason.ECHO_WRONG, "echo cell 3")]
+    assert share.over
+
+
+def test_circuit_that_was_truncated_is_lost_and_the_others_go_on(share):
+    share._circuits = {1: TruncatedCircuit(), 2: HonestCircuit()}
+    share.begin(Begin(1, (1, 2), 0.0, 0.0, 3, None))
+    assert share._cut(0.0)
+    assert share.said == [CircuitEnded(1, 1, Reason.DESTROY_CHANNEL_CLOSED, "TRUNCATED 8")]
+    assert list(share._circuits) == [2]
+
+
+def test_truncated_at_the_very_end_spoils_nothing(share):
+    share._circuits = {1: TruncatedCircuit(), 2: HonestCircuit()}
+    share.begin(Begin(1, (1, 2), 0.0, 0.0, 3, None))
+    assert not share._cut(3.0)
+    assert share.said[-1] == ShareEnded(1, None, "")
     assert share.over

@@ -1,8 +1,9 @@
 import pytest
 
 from flashflow.model.ids import Address, Fingerprint, MeasId
+from flashflow.model.network import NetworkLimits
+from flashflow.torctl.arguments import CommandError
 from flashflow.torctl.commands import (
-    CommandError,
     CoordStart,
     FarEnd,
     MeasrStart,
@@ -18,19 +19,24 @@ KEYS = "ED25519=" + "A" * 43 + " NTOR=" + "B" * 42 + "A"
 TOKEN = "0f" * 16
 FAR_KEYS = "A" * 43 + "/" + "B" * 42 + "A"
 FAR = f"1.2.3.4:5/{FP}/{FAR_KEYS}"
+LOOP = f"MEASR_START_MEAS 1 {FP} 4 30 MODE=loop FAREND={FAR} ADDR=1.2.3.4:5 {KEYS}"
 
 
 def target(host="127.0.0.1"):
     return Target(Address(host, 9001), bytes(range(32)), bytes(range(32, 64)))
 
 
-def loop(host, far_ends=1):
+def loop(host, far_ends=1, limits=None):
     slashes = bytes.fromhex("ff" * 32)  # base64 of it is full of them
     ends = tuple(
         FarEnd(Address(host, 9100 + number), FP, slashes, bytes(range(32))) for number in range(far_ends)
     )
     return MeasrStart(
-        MeasId(7), FP, 20, 30, 112_500_000, 2, "loop", target=target(host), bucket_cells=50, far_ends=ends
+        *(MeasId(7), FP, 20, 30, 112_500_000, 2, "loop"),
+        target=target(host),
+        bucket_cells=50,
+        far_ends=ends,
+        limits=limits,
     )
 
 
@@ -45,6 +51,8 @@ def loop(host, far_ends=1):
         lambda host: MeasrStart(MeasId(1), FP, 1, 1, token=bytes(16), target=target(host)),
         loop,
         lambda host: loop(host, far_ends=16),
+        lambda host: loop(host, limits=NetworkLimits(7, 1, 0.125, 30, 1.5, 8)),
+        lambda host: loop(host, far_ends=16, limits=NetworkLimits()),
     ],
 )
 def test_command_with_a_target_survives_its_line(host, command):
@@ -119,12 +127,26 @@ def test_names_are_case_insensitive_and_dollar_is_allowed():
         (f"MEASR_START_MEAS 1 {FP} 4 30 TOKEN={TOKEN} ADDR=1.2.3.4 {KEYS}", 513, "host:port"),
         (f"MEASR_START_MEAS 1 {FP} 4 30 TOKEN={TOKEN} ADDR=1.2.3.4:5 ED25519=AA NTOR=AA", 513, "32 bytes"),
         (f"MEASR_START_MEAS 1 {FP} 4 30 TOKEN={TOKEN} TOKEN={TOKEN}", 512, "twice"),
+        (f"MEASR_START_MEAS 1 {FP} 4 30 TOKEN={TOKEN} CONNS=4", 513, "CONNS: in loop mode only"),
+        (f"{LOOP} CONNS=41", 512, "CONNS: '41', a number from 1 to 40 expected"),
+        (f"{LOOP} CONN_BURST=0", 512, "from 1 to 20"),
+        (f"{LOOP} CONN_RATE=10.5", 512, "CONN_RATE: '10.5', a number above 0, at most 10, expected"),
+        (f"{LOOP} CIRC_RATE=0.0", 512, "above 0, at most 2"),
+        (f"{LOOP} CIRC_RATE=nan", 512, "above 0, at most 2"),
+        (f"{LOOP} CIRC_RATE=1e0", 512, "above 0, at most 2"),
+        (f"{LOOP} CIRC_BURST=31", 512, "from 1 to 30"),
+        (f"{LOOP} CIRC_CELLS=7", 512, "from 8 to 800"),
     ],
 )
 def test_bad_lines_get_a_code_and_say_why(line, code, says):
     with pytest.raises(CommandError, match=says) as caught:
         parse_command(line)
     assert caught.value.code == code
+
+
+def test_limits_that_are_not_given_are_the_live_networks():
+    assert parse_command(LOOP).limits is None
+    assert parse_command(f"{LOOP} CIRC_RATE=0.5").limits == NetworkLimits(circuits_per_s=0.5)
 
 
 def test_secrets_are_not_shown():
