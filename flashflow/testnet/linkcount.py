@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from flashflow.model.errors import LocalError
 from flashflow.model.units import to_mbps
 from flashflow.shell.parent import follow_parent
+from flashflow.testnet.counts import PATIENCE_S
 from flashflow.testnet.tornet_bw import CELL_SHARE
 
 HEADER_BYTES: Final = 14 + 20 + 32
@@ -62,7 +63,7 @@ class LinkFigure:
 
 def read_link(path: Path, begin_utc_s: float, seconds: int) -> LinkFigure:
     """What the interface received in the `seconds` from `begin_utc_s` on. LocalError if the record does not cover them."""
-    record = _read(path)
+    record = _read_until(path, begin_utc_s + seconds)
     times_s = record[0]
     if not (times_s.size and times_s[0] <= begin_utc_s and begin_utc_s + seconds <= times_s[-1]):
         raise LocalError(f"{path}: does not cover the {seconds} s from {begin_utc_s:.1f} (Unix time) on")
@@ -79,6 +80,16 @@ def read_link(path: Path, begin_utc_s: float, seconds: int) -> LinkFigure:
         segments_twice=round(float(twice[1] - twice[0])),
         per_second_cell_mbps=tuple(cells),
     )
+
+
+def _read_until(path: Path, utc_s: float) -> NDArray[np.float64]:
+    """The record, once it reaches `utc_s`, if that was just now: the next reading may still come."""
+    while True:
+        now_s = time.time()
+        record = _read(path)
+        if (record[0].size and record[0][-1] >= utc_s) or abs(now_s - utc_s) > PATIENCE_S:
+            return record
+        time.sleep(SAMPLE_S)
 
 
 def _read(path: Path) -> NDArray[np.float64]:

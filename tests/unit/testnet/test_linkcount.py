@@ -1,4 +1,6 @@
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -16,11 +18,11 @@ relay01:      1       2    0    0    0     0          0         0        3      
 """
 
 
-def record(path: Path, *packets_per_s: int, acks_per_s: int = 0) -> Path:
-    """A file with a reading every tenth of a second from START_S on: full packets, and mere acknowledgements."""
+def record(path: Path, *packets_per_s: int, acks_per_s: int = 0, start_s: float = START_S) -> Path:
+    """A file with a reading every tenth of a second from `start_s` on: full packets, and mere acknowledgements."""
     lines, read_bytes, read_packets = [], 0.0, 0.0
     for n in range(10 * len(packets_per_s) + 1):
-        reading = {"utc_s": START_S + n / 10, "read_bytes": read_bytes, "read_packets": read_packets}
+        reading = {"utc_s": start_s + n / 10, "read_bytes": read_bytes, "read_packets": read_packets}
         lines.append(reading | {"written_bytes": 0, "written_packets": 0, "segments_twice": n})
         if n < 10 * len(packets_per_s):
             full = packets_per_s[n // 10] / 10
@@ -50,6 +52,16 @@ def test_seconds_that_were_not_recorded_have_no_figure(tmp_path: Path, begin_s: 
     path = record(tmp_path / "link", 1000, 2000, 3000)
     with pytest.raises(LocalError, match=rf"link: does not cover the {seconds} s from"):
         read_link(path, START_S + begin_s, seconds)
+
+
+def test_a_reading_that_may_still_come_is_waited_for(tmp_path: Path) -> None:
+    now_s = time.time()
+    lines = record(tmp_path / "link", 1000, start_s=now_s - 0.9).read_text().splitlines(keepends=True)
+    (tmp_path / "link").write_text("".join(lines[:-1]))
+    late = threading.Timer(0.2, lambda: (tmp_path / "link").write_text("".join(lines)))
+    late.start()
+    assert read_link(tmp_path / "link", now_s - 0.9, 1).packets_per_s == pytest.approx(1000)
+    late.join()
 
 
 def test_an_empty_record_has_no_figure(tmp_path: Path) -> None:
