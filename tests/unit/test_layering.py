@@ -1,6 +1,7 @@
 """The layers of docs/architecture.md and the purity of the pure folders, read from the sources' syntax trees."""
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
         "flashflow.torclient",
         "flashflow.relay",
         "flashflow.directory",
+        "flashflow.pipeline",
         "flashflow.store",
         "flashflow.config",
         "flashflow.keys",
@@ -167,6 +169,16 @@ def test_packages_import_each_other_in_one_direction_only() -> None:
     while leaves := {p for ps in graph.values() for p in ps} - graph.keys():
         graph = {own: rest for own, ps in graph.items() if (rest := ps - leaves)}
     assert not graph, f"packages that import each other in a circle: {graph}"
+
+
+def test_the_pipeline_knows_nothing_of_tor() -> None:
+    for module in SOURCES:
+        if package_of(module) == "flashflow.pipeline":
+            for name in imports(module):
+                ours = package_of(name)
+                assert ours in ("flashflow.pipeline", "flashflow.model") or (
+                    ours is None and name.split(".")[0] in sys.stdlib_module_names
+                ), f"{module} imports {name}"
 
 
 @pytest.mark.parametrize("module", pure_modules())
