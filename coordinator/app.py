@@ -12,6 +12,7 @@ from coordinator.core import events as ev
 from coordinator.core.handle import Coordinator
 from coordinator.core.params import Params
 from coordinator.inputs.ctrl_server import CtrlServer, make_cookie
+from coordinator.inputs.relay_pipeline import RelayPipeline, RelayPipelineSettings
 from coordinator.outputs.relays import relay_source
 from coordinator.outputs.store_thread import StoreThread, stored_progress
 from flashflow import __version__
@@ -56,6 +57,18 @@ def params_of(config: CoordConfig) -> Params:
     )
 
 
+def pipeline_settings(config: CoordConfig) -> RelayPipelineSettings:
+    """The pipeline's view of the configuration."""
+    return RelayPipelineSettings(
+        workers=config.pipeline_workers,
+        queue_bound=config.pipeline_queue,
+        tries=config.pipeline_tries,
+        retry_after_s=config.pipeline_retry_after_s,
+        timeout_s=config.pipeline_timeout_s,
+        join_timeout_s=config.pipeline_stop_timeout_s,
+    )
+
+
 class CoordinatorService:
     """One run of the coordinator."""
 
@@ -77,7 +90,8 @@ class CoordinatorService:
             post=self._post,
         )
         self._tor = TorOutput(tor_command(config), config.tor_datadir / "control", self._tasks, self._post)
-        self._relays = relay_source(config, self._tasks, self._post)
+        self._relays = relay_source(config, self._tasks, self._on_relays)
+        self._pipeline = RelayPipeline(pipeline_settings(config), self._post)
         self._loop = Loop(self._core, self._outputs())
 
     async def run(self) -> int:
@@ -89,6 +103,7 @@ class CoordinatorService:
             measurers = await self._sessions.start(self._config.listen_addr)
             controllers = await self._ctrl.start(self._config.ctrl_addr)
             self._post(started)
+            self._pipeline.start()
             self._tasks.start("tor client", self._tor.run())
             self._tasks.start("directory", self._relays.run())
             print(f"ready measurers={measurers} ctrl={controllers}", flush=True)
@@ -97,11 +112,20 @@ class CoordinatorService:
             await self._ctrl.close()
             await self._sessions.close()
             await self._tasks.cancel_all()
+            await self._pipeline.stop()
             await self._thread.close()
         return signals.exit_status
 
     def _post(self, event: object) -> None:
         self._loop.post(event)
+
+    def _on_relays(self, event: ev.RelaysLoaded | ev.RelaysFailed) -> None:
+        self._post(event)
+        if isinstance(event, ev.RelaysLoaded):
+            self._pipeline.observe(event)
+
+    def _show_pipeline(self, effect: do.ShowPipeline) -> None:
+        self._ctrl.send(do.SendToCtrl(effect.conn, "OK", self._pipeline.view()))
 
     def _bug(self, error: BaseException) -> None:
         self._loop.fail(error)
@@ -137,6 +161,8 @@ class CoordinatorService:
             do.SaveMeasurement: self._thread.save_measurement,
             do.SaveProgress: self._thread.save_progress,
             do.SavePlan: self._thread.save_plan,
+            do.AnswerOffer: self._pipeline.answer,
+            do.ShowPipeline: self._show_pipeline,
             do.ReadResults: self._thread.read_results,
             do.WriteV3bw: self._thread.write_v3bw,
             do.LoadRelays: lambda effect: self._relays.load(),

@@ -80,6 +80,14 @@ class AnswerOffer:
 
 
 @dataclass(frozen=True, slots=True)
+class ShowPipeline:
+    """Answer a controller with what the pipeline of relays does."""
+
+    conn: int
+    """The controller's connection."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReadResults:
     """Read stored measurements; ResultsRead tells the outcome."""
 
@@ -130,6 +138,7 @@ Effect = (
     | SaveProgress
     | SavePlan
     | AnswerOffer
+    | ShowPipeline
     | ReadResults
     | WriteV3bw
     | LoadRelays

@@ -189,6 +189,10 @@ def _schedule(state: State, conn: int, args: list[str], now: Now) -> Answer:
     return answer if isinstance(answer, str) else [do.SendToCtrl(conn, "OK", answer)]
 
 
+def _pipeline(state: State, conn: int, args: list[str], now: Now) -> Answer:
+    return [do.ShowPipeline(conn)]
+
+
 def _help(state: State, conn: int, args: list[str], now: Now) -> Answer:
     return [do.SendToCtrl(conn, "OK", {"commands": HELP})]
 
@@ -205,6 +209,7 @@ HELP = [
     "relays",
     "results [<fingerprint|nickname>]",
     "schedule [slot <number> | relay <fingerprint|nickname>]",
+    "pipeline",
     "v3bw",
     "help",
     "quit",
@@ -217,6 +222,7 @@ COMMANDS: dict[str, Callable[[State, int, list[str], Now], Answer]] = {
     "relays": _relays,
     "results": _results,
     "schedule": _schedule,
+    "pipeline": _pipeline,
     "v3bw": _v3bw,
     "help": _help,
     "quit": _quit,

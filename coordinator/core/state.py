@@ -197,7 +197,11 @@ class State:
 
 def refusal(state: State, relay: RelayInfo) -> str | None:
     """Why this relay may not be measured now, or None."""
-    rule = state.rules.get(relay.fingerprint)
+    return refusal_by(state.rules.get(relay.fingerprint), relay)
+
+
+def refusal_by(rule: Rule | None, relay: RelayInfo) -> str | None:
+    """Why a relay of which the filter says this may not be measured, or None."""
     if rule is None or not rule.allow:
         return f"the relay filter does not allow {relay.nickname} {relay.fingerprint}"
     if not relay.measurable:

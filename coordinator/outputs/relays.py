@@ -14,7 +14,7 @@ from flashflow.model.errors import FlashFlowError
 from flashflow.model.network import Consensus
 from flashflow.shell.tasks import TaskGroupOfNamed
 
-Post = Callable[[object], None]
+Post = Callable[[RelaysLoaded | RelaysFailed], None]
 
 
 class RelaySource(Protocol):

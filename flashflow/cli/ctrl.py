@@ -104,6 +104,12 @@ def schedule(
 
 
 @app.command()
+def pipeline(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Relays on their way to the schedule: what each stage did, and what was set aside."""
+    _ask(ctx, "pipeline", as_json=as_json)
+
+
+@app.command()
 def v3bw(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Write the bandwidth file now and print its path."""
     _ask(ctx, "v3bw", as_json=as_json)

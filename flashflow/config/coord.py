@@ -57,6 +57,14 @@ secret = ${coord:datadir}/schedule_secret
 deployment = 0
 deployments = 1
 
+[pipeline]
+workers = 1
+queue = 1000
+tries = 3
+retry_after = 10
+timeout = 30
+stop_timeout = 10
+
 [directory]
 source = file
 consensus =
@@ -154,6 +162,19 @@ class CoordConfig(Settings):
     """This deployment's number among those that share the secret."""
     deployments: int = setting("schedule.deployments", "a number from 1 to 100", ge=1, le=100)
     """How many deployments share the secret, and never measure a relay in the same slot."""
+
+    pipeline_workers: int = setting("pipeline.workers", "a number from 1 to 64", ge=1, le=64)
+    """Threads that inspect relays which are new in the consensus."""
+    pipeline_queue: int = setting("pipeline.queue", "a number from 1 to 100000", ge=1, le=100_000)
+    """Relays that wait at most for a stage."""
+    pipeline_tries: int = setting("pipeline.tries", "a number from 1 to 100", ge=1, le=100)
+    """How often a stage works on a relay that it fails with."""
+    pipeline_retry_after_s: float = setting("pipeline.retry_after", "seconds, 0 to 3600", ge=0, le=3600)
+    """From a failure to the next try, seconds."""
+    pipeline_timeout_s: float = setting("pipeline.timeout", "seconds, 1 to 3600", ge=1, le=3600)
+    """How long a relay that was handed over waits for its place in the schedule, seconds."""
+    pipeline_stop_timeout_s: float = setting("pipeline.stop_timeout", "seconds, 1 to 60", ge=1, le=60)
+    """How long a stop waits for the threads, seconds."""
 
     directory_source: Literal["file", "tor"] = setting("directory.source", "file or tor")
     """Where relays are known from."""

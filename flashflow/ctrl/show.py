@@ -203,6 +203,19 @@ def _show_planned(planned: list[Body], console: Console) -> None:
     print_table(Table(columns, rows, empty="no measurement is planned"), console)
 
 
+def _pipeline(body: Body, console: Console) -> None:
+    names = ("entered", "passed", "failed", "retried", "set_aside", "handed_back", "waiting", "in_work")
+    rows = [(stage["stage"], *(str(stage[name]) for name in names)) for stage in body["stages"]]
+    columns = ("stage", *(f"{name.replace('_', ' ')}>" for name in names))
+    print_table(Table(columns, rows, empty="no stage"), console)
+    aside = [
+        (one["fingerprint"], one["stage"], str(one["tries"]), one["reason"]) for one in body["set_aside"]
+    ]
+    print_table(
+        Table(("set aside", "stage", "tries>", "reason"), aside, empty="no relay was set aside"), console
+    )
+
+
 def _v3bw(body: Body, console: Console) -> None:
     console.out(printable(f"{body['path']} ({body['relays']} relays)"), highlight=False)
 
@@ -222,6 +235,7 @@ _SHOWN: dict[str, Callable[[Body, Console], None]] = {
     "relays": _relays,
     "results": _results,
     "schedule": _schedule,
+    "pipeline": _pipeline,
     "v3bw": _v3bw,
     "measure": _measure,
     "cancel": _cancel,

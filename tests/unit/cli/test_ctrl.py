@@ -130,6 +130,22 @@ ANSWERS: dict[str, Any] = {
         "done": False,
         "measurements": [{"slot": 7, "starts_utc_s": 1_700_000_060.0, **PLANNED}],
     },
+    "pipeline": {
+        "stages": [
+            {
+                "stage": "inspect",
+                "entered": 21,
+                "passed": 13,
+                "failed": 3,
+                "retried": 2,
+                "set_aside": 1,
+                "handed_back": 0,
+                "waiting": 6,
+                "in_work": 1,
+            }
+        ],
+        "set_aside": [{"stage": "inspect", "fingerprint": FP, "reason": "no outcome", "tries": 3}],
+    },
     "v3bw": {"path": "/tmp/v3bw", "relays": 3},
     "measure relay1": {"meas_id": 7, "fingerprint": FP, "nickname": "relay1"},
     "cancel 7": {"meas_id": 7},
@@ -181,6 +197,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
             "schedule --relay relay1",
             ["estimate 8.0 Mbit/s (not our own result), 1 measurements begun", "slot 7, 2023", "m1:12.0/4"],
         ),
+        ("pipeline", ["inspect       21      13       3", f"{FP}  inspect      3  no outcome"]),
         ("v3bw", ["/tmp/v3bw (3 relays)"]),
         ("measure relay1", [f"measurement 7 of relay1 ({FP}) is to be made"]),
         ("cancel 7", ["measurement 7 is being cancelled"]),
