@@ -5,6 +5,7 @@ up; from then on `plan_circuits` gives it from the observed rate. So a relay 100
 """
 
 from collections import deque
+from statistics import median
 from typing import Final
 
 from flashflow.model.circuits import CIRCUIT_CELLS, CircuitLimits, CircuitPlan, plan_circuits
@@ -20,8 +21,12 @@ MAX_NAP_S: Final = 0.025
 """Longest pause between two looks at the sockets."""
 _SPAN_TICKS: Final = 4
 """A rate is taken over so many ticks."""
-_KEPT_RATES: Final = 20
-"""The highest of so many rates counts (1 s), so that a stall of an instant does not shrink the window."""
+_RECENT_RATES: Final = 20
+"""The highest of so many rates counts (1 s), so that a stall of an instant does not shrink the window ..."""
+_KEPT_RATES: Final = 40
+_MOST_OVER_USUAL: Final = 1.5
+"""... but no more than this many times the median of the kept ones (2 s): after a stall a relay with a token bucket is three
+times as fast for an instant, and a window made for that would stay as a queue, at worst beyond the last second."""
 _BURST_S: Final = 0.05
 _BURST_CELLS: Final = 16
 
@@ -58,7 +63,7 @@ class SendWindow:
             self._grown_at_cells = received_cells
             self._cells *= 2
         if not self._growing:
-            self._cells = min(self._cells, self._window(max(self._rates), limits))
+            self._cells = min(self._cells, self._window(self._observed_bytes(), limits))
         if self._rate_bytes is not None:
             self._cells = min(self._cells, self._window(self._rate_bytes, limits))
         self._cells = min(self._cells, limits.max_circuits * limits.circuit_cells)
@@ -66,8 +71,13 @@ class SendWindow:
 
     def nap_s(self) -> float:
         """How long echoes may be left to pile up: a quarter of what the window lasts, so that work comes in batches."""
-        observed = max(self._rates, default=0.0)
+        observed = self._observed_bytes() if self._rates else 0.0
         return min(MAX_NAP_S, 0.25 * self._cells * CELL_BYTES / observed) if observed else 0.0
+
+    def _observed_bytes(self) -> float:
+        """The rate that the relay shows, cell bytes/s."""
+        highest = max(list(self._rates)[-_RECENT_RATES:])
+        return min(highest, _MOST_OVER_USUAL * median(self._rates))
 
     def _observe(self, now_s: float, received_cells: int) -> None:
         self._counts.append((now_s, received_cells))
