@@ -20,10 +20,10 @@ def groups(relays: Iterable[RelayInfo], kinds: frozenset[Kind]) -> tuple[tuple[F
         for trait in _traits(relay, kinds):
             joined.join(trait, relay.fingerprint)
     if "family" in kinds:
-        declared = {fingerprint: frozenset(relay.family) for fingerprint, relay in known.items()}
+        declared = {fingerprint: dict.fromkeys(relay.family) for fingerprint, relay in known.items()}
         for fingerprint, others in declared.items():
-            for other in known[fingerprint].family:
-                if fingerprint in declared.get(other, ()) and other in others:
+            for other in others:
+                if fingerprint in declared.get(other, ()):
                     joined.join(fingerprint, other)
     found: dict[object, list[Fingerprint]] = {}
     for fingerprint in sorted(known):

@@ -13,7 +13,7 @@ import pytest
 
 from coordinator.core.draw import Draw
 from coordinator.core.schedule import Candidate, Placement, Schedule, Slots, Strategy
-from support.schedules import SEED, fingerprint, is_uniform, places, problems
+from support.schedules import SEED, fingerprint, is_uniform, places, problems, turn
 
 ROOT = Path(__file__).resolve().parents[3]
 TEAM = {"m1": 60, "m2": 40}
@@ -206,6 +206,19 @@ def test_one_slot_in_which_relays_are_a_fifth_more_often_is_found() -> None:
     counts = [1000] * 24
     assert is_uniform(counts)
     assert not is_uniform([1200, *counts[1:-1], 800])
+
+
+# --- several deployments ---
+
+
+def test_every_slot_that_is_ours_is_tried() -> None:
+    """Half of the slots are ours for a relay, so of eight relays with three slots about one has none."""
+    schedule = Schedule(Slots(3, SEED, deployment=1, deployments=2))
+    schedule.build([relay(n, 1) for n in range(300)], {"m1": 10_000})
+    ours = {n: [slot for slot in range(3) if turn(SEED, fingerprint(n), slot, 2) == 1] for n in range(300)}
+    assert all(slot_of(schedule, n)[0] in ours[n] for n in range(300) if ours[n])
+    assert {c.fingerprint for c in schedule.unplaced} == {fingerprint(n) for n in range(300) if not ours[n]}
+    assert 10 < len(schedule.unplaced) < 70
 
 
 # --- groups ---
