@@ -298,9 +298,9 @@ def fingerprint_of(target):
 
 
 @pytest.mark.net
-@pytest.mark.parametrize("rate_mbps", [8, 40, pytest.param(None, marks=pytest.mark.accuracy)])
+@pytest.mark.parametrize("rate_mbps", [8, 40])
 async def test_stock_tor_is_measured_as_it_counts_itself(tmp_path, rate_mbps):
-    """Its limit, if any, is a fifth to a thirtieth of what is asked for: settled within the warm-up all the same."""
+    """Its limit is a small part of what is asked for: settled within the warm-up all the same."""
     need_tor()
     with CountedTor(tmp_path, rate_mbps) as tor:
         target = tor.target()
@@ -312,9 +312,8 @@ async def test_stock_tor_is_measured_as_it_counts_itself(tmp_path, rate_mbps):
         assert not any(event.reason for event in client.events if getattr(event, "status", "") == "FAILED")
         await asyncio.sleep(1.1)  # the BW event of the last second
         assert looped.mean_mbps() == pytest.approx(looped.tor_mean_mbps(tor), rel=0.03)
-        if rate_mbps is not None:  # without a limit the seconds of a busy machine are too unlike each other
-            assert looped.median_mbps() == pytest.approx(looped.tor_median_mbps(tor), rel=0.05)
-            assert 0.7 * rate_mbps < looped.median_mbps() < rate_mbps
+        assert looped.median_mbps() == pytest.approx(looped.tor_median_mbps(tor), rel=0.05)
+        assert 0.7 * rate_mbps < looped.median_mbps() < rate_mbps
     print(f"{rate_mbps}: {looped.mean_mbps():.2f} {looped.tor_mean_mbps(tor):.2f} Mbit/s")
 
 
