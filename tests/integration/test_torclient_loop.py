@@ -403,6 +403,45 @@ async def test_a_network_that_allows_less_is_heeded_and_who_does_not_is_refused(
     assert 1 <= refused["same address concurrent connections rejected"] <= 10
 
 
+class DestroyingLoops(LoopCircuits):
+    """A far end that gives up the first circuit it gets, once so many cells went through it."""
+
+    first = None
+    left_cells = 4000
+
+    def _loop(self, cells):
+        cls = DestroyingLoops
+        cls.first = cls.first or (self, self.ids[0])
+        if cls.first[0] is self and cls.left_cells > 0:
+            cls.left_cells -= len(cells)
+            if cls.left_cells <= 0:
+                self._table.destroy(cls.first[1], b"\x08")
+        super()._loop(cells)
+
+
+@pytest.mark.net
+async def test_a_circuit_that_is_lost_behind_stock_tor_is_replaced(tmp_path):
+    """Stock tor passes the loss on, with the reason or without one as its version has it."""
+    need_tor()
+    with CountedTor(tmp_path, 40) as tor:
+        target = tor.target()
+        with FarEndThread("127.0.0.1", only_peer=fingerprint_of(target)) as far:
+            far.server.make_circuits = DestroyingLoops
+            end = far.target()
+            far_end = FarEnd(far.addresses[0], fingerprint_of(end), end.ed25519, end.ntor_key)
+            async with TorClient(tmp_path / "client") as client:
+                looped = await loop_through(client, target, (far_end,), n_circs=2, dur_s=10)
+        assert looped.end.success, looped.end
+        circuits = [event for event in client.events if isinstance(event, CircEvent)]
+        await asyncio.sleep(1.1)  # the BW event of the last second
+        assert looped.median_mbps() == pytest.approx(looped.tor_median_mbps(tor), rel=0.05)
+    lost = [event for event in circuits if event.status == "CLOSED" and event.reason != "FINISHED"]
+    assert [event.circ_id for event in lost] == ["1"]
+    assert lost[0].reason in ("DESTROY_CHANNEL_CLOSED", "RELAY_CLOSED")
+    assert [event.circ_id for event in circuits if event.status == "BUILT"] == ["1", "2", "3"]
+    print(f"{looped.median_mbps():.2f} {looped.tor_median_mbps(tor):.2f} Mbit/s")
+
+
 class FlippingLoops(LoopCircuits):
     """A far end, or anybody on the way, that changes one byte of what it passes on."""
 
