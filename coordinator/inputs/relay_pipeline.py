@@ -81,7 +81,9 @@ class RelayPipeline:
         self._offered: set[Fingerprint] = set()
         """Relays that the core was offered and that did not go since."""
         self._lock = threading.Lock()
-        """Guards `_offered`, which two stages change."""
+        """Guards `_offered` and `_leaving`, which more than one thread changes."""
+        self._leaving: set[Fingerprint] = set()
+        """Relays that are being taken back."""
         self._ids = itertools.count(1)
         self._outcomes: dict[int, Outcome] = {}
         """Of offers that the core has; the loop's."""
@@ -95,7 +97,12 @@ class RelayPipeline:
             Stage("detect", self._detect, one, then="inspect", source=Source(self._new, DETECT_EVERY_S)),
             Stage("inspect", self._inspect, many, then="schedule"),
             Stage("schedule", lambda found: self._schedule(found, hand_over), one),
-            Stage("cleanup", hand_over, one, source=Source(self._gone, DETECT_EVERY_S)),
+            Stage(
+                "cleanup",
+                lambda found: self._take_back(found, hand_over),
+                one,
+                source=Source(self._gone, DETECT_EVERY_S),
+            ),
         )
         common = PipelineSettings(join_timeout_s=settings.join_timeout_s)
         return Pipeline(stages, self._stop, common, name_of=lambda item: getattr(item, "fingerprint", item))
@@ -164,9 +171,19 @@ class RelayPipeline:
         """What the core was offered and may not be measured any more."""
         newest = self._newest
         with self._lock:
-            problems = {fp: problem for fp in sorted(self._offered) if (problem := _problem(newest, fp))}
-            self._offered -= problems.keys()
+            staying = sorted(self._offered - self._leaving)
+            problems = {fp: problem for fp in staying if (problem := _problem(newest, fp))}
+            self._leaving |= problems.keys()
         return [_Found(fingerprint, problem) for fingerprint, problem in problems.items()]
+
+    def _take_back(self, found: _Found, hand_over: HandOver) -> None:
+        try:
+            LOG.debug("relay %s: %s", found.fingerprint, hand_over(found))
+            with self._lock:
+                self._offered.discard(found.fingerprint)
+        finally:
+            with self._lock:
+                self._leaving.discard(found.fingerprint)
 
     def _hand_over(self, item: object, outcome: Outcome) -> None:
         assert isinstance(item, _Found)
@@ -174,7 +191,10 @@ class RelayPipeline:
         self._loop.call_soon_threadsafe(self._tell_core, item, outcome)
 
     def _tell_core(self, found: _Found, outcome: Outcome) -> None:
+        if not outcome.is_awaited():
+            return
         offer_id = next(self._ids)
+        self._outcomes = {key: other for key, other in self._outcomes.items() if other.is_awaited()}
         self._outcomes[offer_id] = outcome
         if found.problem is None:
             self._post(RelayOffered(offer_id, found.fingerprint))
