@@ -66,6 +66,10 @@ class State:
     """StopService was given."""
 
     def committed_bytes(self) -> int:
-        """Rate of all measurements together, cell bytes/s; what is being stopped sends no more."""
-        running = (meas for meas in self.measurements.values() if meas.phase is not Phase.STOPPING)
-        return sum(meas.order.rate_bytes for meas in running)
+        """Rate of all measurements together, cell bytes/s; what is being stopped, or has reported its last second, sends
+        no more: the coordinator may have begun the next one before the Tor client told the end."""
+        return sum(
+            meas.order.rate_bytes
+            for meas in self.measurements.values()
+            if meas.phase is not Phase.STOPPING and meas.seconds < meas.order.dur_s
+        )
