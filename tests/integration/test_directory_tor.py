@@ -22,6 +22,7 @@ from flashflow.shell.parent import own_command
 from flashflow.shell.torcontrol import ControlPlace
 from support.real_tor import RealTor, free_port, need_tor
 from support.tor_directory import LONELY, network_of, tor_directory, tors_of, until
+from support.waiting import wait_for
 
 FAMILY = "A" * 40
 
@@ -170,14 +171,16 @@ def coordinator(authority: RealTor, tmp_path: Path) -> Iterator[Child]:
 
 def wait_for_status(access: Access, condition: str, timeout_s: float = 90.0) -> dict[str, object]:
     """The status once the condition, an expression of its keys, holds."""
-    deadline = time.monotonic() + timeout_s
-    while True:
+    status: dict[str, object] = {}
+
+    def holds() -> bool:
+        nonlocal status
         with CtrlClient(access) as client:
             status = client.request("status")
-        if eval(condition, {}, status):
-            return status
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {condition}: {status}"
-        time.sleep(0.1)
+        return bool(eval(condition, {}, status))
+
+    wait_for(holds, condition, timeout_s)
+    return status
 
 
 def relays_of(access: Access) -> list[dict[str, object]]:
@@ -192,10 +195,7 @@ def test_the_coordinator_outlives_its_tor_and_tor_does_not_outlive_it(
     words = dict(word.split("=", 1) for word in coordinator.wait_ready())
     access = Access(parse_address(words["ctrl"]), tmp_path / "data-coord" / "control_auth_cookie")
     wait_for_status(access, "state == 'ready' and relays == 1 and relays_error is None")
-    deadline = time.monotonic() + 60
-    while not relays_of(access)[0]["measurable"]:
-        assert time.monotonic() < deadline, "no descriptor"
-        time.sleep(0.2)
+    wait_for(lambda: relays_of(access)[0]["measurable"], "its descriptor")
     (tor,) = tors_of(coordinator.pid)
     tor.kill()
     # A reading that was under way may fail first, for a reason of its own.
