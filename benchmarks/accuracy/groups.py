@@ -50,13 +50,10 @@ class Group:
         return sum(map(len, self.batches))
 
 
-def relay_batches(*, unlimited: bool) -> tuple[Batch, ...]:
+def relay_batches() -> tuple[Batch, ...]:
     """Every relay alone first, with the whole team, for nothing is known of it; then again with what is known."""
     alone: list[Batch] = [(limit,) for limit in (*SLOW_MBPS, *MEDIUM_MBPS, *FAST_MBPS)]
     fast: list[Batch] = [MEDIUM_MBPS, *((limit,) for limit in FAST_MBPS)]
-    if unlimited:
-        alone.append((None,))
-        fast.append((None,))
     return (*alone, *SLOW_ROUNDS * [SLOW_MBPS], *FAST_ROUNDS * fast)
 
 
@@ -65,12 +62,14 @@ def link_batches() -> tuple[Batch, ...]:
     return tuple((mbps,) for mbps in LINK_MBPS for _ in range(LINK_ROUNDS))
 
 
+UNLIMITED: tuple[Batch, ...] = (1 + FAST_ROUNDS) * ((None,),)
 GROUPS = (
-    Group("loop", "loop", "relay", relay_batches(unlimited=True), STEADY_RELAY),
+    Group("loop", "loop", "relay", relay_batches(), STEADY_RELAY),
     Group("loop-default", "loop", "relay", ((8.0,), (40.0,), (120.0,), *4 * ((8.0, 40.0, 120.0),))),
+    Group("loop-unlimited", "loop", "relay", UNLIMITED, STEADY_RELAY),
     Group("loop-link", "loop", "link", link_batches()),
-    Group("echo", "echo", "relay", relay_batches(unlimited=False)),
-    Group("echo-unlimited", "echo", "relay", (1 + FAST_ROUNDS) * ((None,),)),
+    Group("echo", "echo", "relay", relay_batches()),
+    Group("echo-unlimited", "echo", "relay", UNLIMITED),
     Group("echo-link", "echo", "link", link_batches()),
 )
 """Everything. `loop` has relays that refill their token buckets every 10 ms, `loop-default` every 100 ms as tor does."""

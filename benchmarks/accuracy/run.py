@@ -51,15 +51,13 @@ def _measure_batch(stage: Stage, group: Group, batch: Batch) -> list[Measurement
 
 
 class _Watch:
-    """One measurement, and CPU time between its first and its last second where the machine is the limit."""
+    """One measurement, and CPU time during its seconds where the machine is the limit."""
 
     def __init__(self, stage: Stage, limit: Limit) -> None:
         self.limit = limit
         self._stage = stage
         self._relay = stage.relay(limit)
-        self._begin: cpu.CpuSample | None = None
-        self._end: cpu.CpuSample | None = None
-        self._read_bytes = 0
+        self._samples: list[tuple[cpu.CpuSample, int]] = []
 
     def follow(self, client: CtrlClient) -> dict[str, Any]:
         """The result object, of a failed measurement too."""
@@ -71,17 +69,15 @@ class _Watch:
         return event
 
     def figures(self) -> CpuFigures | None:
-        """Who used the machine."""
-        if self._begin is None or self._end is None or self._begin is self._end:
+        """Who used the machine, but for the last second: far ends are gone when that is known."""
+        if len(self._samples) < 3:
             return None
-        return cpu.figures(self._begin, self._end, self._read_bytes, self._relay.nickname)
+        begin, end = self._samples[0][0], self._samples[-2][0]
+        read_bytes = sum(total for _, total in self._samples[1:-1])
+        return cpu.figures(begin, end, read_bytes, self._relay.nickname)
 
     def _on_second(self, event: dict[str, Any]) -> None:
-        self._end = cpu.sample(self._stage.names())
-        if self._begin is None:
-            self._begin = self._end
-        else:
-            self._read_bytes += event["total_bytes"]
+        self._samples.append((cpu.sample(self._stage.names()), event["total_bytes"]))
 
 
 def _measurement(

@@ -14,7 +14,7 @@ from flashflow.demo.plan import Plan
 from flashflow.demo.stage import Measurable
 from flashflow.demo.team import Team
 from flashflow.demo.tor_deployment import TorDeployment
-from flashflow.demo.tor_plan import TorPlan
+from flashflow.demo.tor_plan import MEASURER_MBPS, TorPlan
 from flashflow.demo.tor_report import MAX_SPREAD
 from flashflow.shell.parent import own_command
 from flashflow.testnet.counts import median_read_mbps
@@ -25,6 +25,8 @@ from flashflow.testnet.tornet_bw import median_bw_read_mbps
 HOST = "127.0.0.1"
 UNREACHED_MBPS = 2000.0
 """Limit of a reference relay that is to have none: no machine with two cores gets there."""
+UNLIMITED_MEASURER_MBPS = 3000
+"""Capacity of each measurer of an unlimited tor: the team shall not be its limit."""
 RELAY_COMMAND = (*own_command("relay"), "--max-per-period", "1000")
 
 Result = Mapping[str, Any]
@@ -100,7 +102,10 @@ def staged(group: Group, duration_s: int, work: Path) -> Iterator[Stage]:
             with team:
                 yield LinkStage(team, link, work)
     elif group.mode == "loop":
-        plan = TorPlan(group.limits, duration_s, HOST, relay_lines=group.torrc_lines)
+        capacity_mbps = MEASURER_MBPS if any(group.limits) else UNLIMITED_MEASURER_MBPS
+        plan = TorPlan(
+            group.limits, duration_s, HOST, measurer_mbps=capacity_mbps, relay_lines=group.torrc_lines
+        )
         with TorDeployment(plan, work) as tors:
             yield TorStage(tors)
     else:
