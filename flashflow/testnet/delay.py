@@ -6,6 +6,7 @@ hide from it. It prints `ready` and ends with SIGTERM. Frames must not be larger
 """
 
 import contextlib
+import os
 import signal
 import socket
 import sys
@@ -68,6 +69,8 @@ def main(words: list[str]) -> int:
     except OSError as error:
         print(f"error: {' '.join(words[:2])}: {error.strerror}", file=sys.stderr)
         return 1
+    with contextlib.suppress(OSError):  # a wire waits for no processor
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     delay_s = float(words[2])
     directions = (Direction(one, other, delay_s), Direction(other, one, delay_s))
     print("ready", flush=True)
