@@ -314,6 +314,11 @@ async def test_stock_tor_is_measured_as_it_counts_itself(tmp_path, rate_mbps):
         assert looped.mean_mbps() == pytest.approx(looped.tor_mean_mbps(tor), rel=0.03)
         assert looped.median_mbps() == pytest.approx(looped.tor_median_mbps(tor), rel=0.05)
         assert 0.7 * rate_mbps < looped.median_mbps() < rate_mbps
+        # What is outstanding at the end: a quarter of a second at most, so it did not grow under way.
+        sent, came = (
+            sum(getattr(report, name) for report in looped.reports) for name in ("sent_bytes", "recv_bytes")
+        )
+        assert sent - came < 0.25 / 15 * came
     print(f"{rate_mbps}: {looped.mean_mbps():.2f} {looped.tor_mean_mbps(tor):.2f} Mbit/s")
 
 
