@@ -3,12 +3,14 @@
 import gzip
 import json
 import lzma
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flashflow.directory import parse
+from flashflow.directory.opening import read_bounded
 from support.directory_files import EXCERPT, consensus_of, descriptor_of, entry_of, fingerprint_of
 
 REAL_FIRST = {
@@ -177,6 +179,6 @@ def test_files_that_cannot_be_opened(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_a_file_that_unpacks_to_too_much_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parse, "MAX_TEXT_BYTES", 100_000)
+    monkeypatch.setattr(parse, "read_bounded", partial(read_bounded, max_bytes=100_000))
     path = write(tmp_path, "consensus", lzma.compress(bytes(10_000_000)))
     assert refusal(capsys, path) == "larger than 100000 bytes, which no Tor network needs"
