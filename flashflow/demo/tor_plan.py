@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from flashflow.demo.plan import MAX_DURATION_S, MAX_RATE_MBPS, MEASURERS
+from flashflow.demo.plan import MAX_DURATION_S, MAX_RATE_MBPS
 from flashflow.model.errors import UsageError
 from flashflow.testnet.tornet import LIVE_PARAMS
 
@@ -14,14 +14,6 @@ LEAST_RATE_MBPS = 1.0
 MAX_TOR_RELAYS = 20
 MEASURER_MBPS = 1000
 """Capacity of each measurer: the team's, over the paper's m / (1 - ε1) = 2.81, is the highest result it accepts."""
-PER_ADDRESS = (
-    "DoSConnectionMaxConcurrentCount",
-    "DoSConnectionConnectRate",
-    "DoSConnectionConnectBurst",
-    "DoSCircuitCreationRate",
-    "DoSCircuitCreationBurst",
-)
-"""Parameters that say what one address may do; the demo's measurers share one, so there it is so many times as much."""
 DEFAULT_DURATION_S = 15
 STEADY_RELAY = ("TokenBucketRefillInterval 10 msec",)
 """torrc lines of the relays. With tor's default of 100 ms a limited relay reads in eight or nine bursts a second, so
@@ -29,14 +21,6 @@ that its seconds differ by a tenth, and medians of seconds that begin at differe
 what tor count could not be compared to better than that within a quarter of a minute."""
 NETWORK_HOSTS = {"127.0.0.1": "127.0.0.2", "::1": "::1"}
 """Where the tors are, by where coordinator and measurers are: tor's defences spare the addresses of known relays."""
-
-
-def shared_address(params: str, measurers: int = len(MEASURERS)) -> str:
-    """The consensus parameters that give so many measurers at one address what `params` give each of its own."""
-    pairs = (word.split("=") for word in params.split())
-    return " ".join(
-        f"{name}={int(value) * (measurers if name in PER_ADDRESS else 1)}" for name, value in pairs
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +33,7 @@ class TorPlan:
     """Seconds that each measurement counts."""
     host: str = "127.0.0.1"
     """The loopback address of coordinator and measurers: 127.0.0.1 or ::1."""
-    consensus_params: str = shared_address(LIVE_PARAMS)
+    consensus_params: str = LIVE_PARAMS
     """Parameters that the authorities vote for."""
     measurer_mbps: int = MEASURER_MBPS
     """Each measurer's capacity."""

@@ -81,7 +81,7 @@ def _as_tor_reads(text: str) -> tuple[list[str], list[dict[str, str]]]:
     assert text.isascii()
     assert text.endswith("\n")
     assert max(len(line) for line in text.splitlines()) < 510
-    head, _, body = text.partition("=====\n")
+    head, _, body = text.partition("\n=====\n")
     header = head.splitlines()
     assert header[0].isdigit()
     assert all(KEY_VALUE.fullmatch(line) for line in header[1:])

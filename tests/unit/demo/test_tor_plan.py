@@ -2,7 +2,7 @@
 
 import pytest
 
-from flashflow.demo.tor_plan import TorPlan, make_tor_plan, parse_tor_rates, shared_address
+from flashflow.demo.tor_plan import TorPlan, make_tor_plan, parse_tor_rates
 from flashflow.model.errors import UsageError
 
 
@@ -60,14 +60,3 @@ def test_relays_are_not_where_measurers_are() -> None:
     """Else tor would take the measurers for relays and spare them its defences; IPv6 has one loopback address."""
     assert plan().network_host == "127.0.0.2"
     assert make_tor_plan(None, None, 10, 0, "::1").network_host == "::1"
-
-
-def test_measurers_at_one_address_may_together_what_each_may() -> None:
-    params = "DoSConnectionEnabled=1 DoSConnectionConnectBurst=40 DoSCircuitCreationRate=2 circ_max_cell_queue_size=1250"
-    assert shared_address(params, 2).split() == [
-        "DoSConnectionEnabled=1",
-        "DoSConnectionConnectBurst=80",
-        "DoSCircuitCreationRate=4",
-        "circ_max_cell_queue_size=1250",
-    ]
-    assert "DoSConnectionMaxConcurrentCount=100" in plan().consensus_params
