@@ -4,6 +4,7 @@ Beside what `team` has, the folder has `relayN/`, the relays' data directories, 
 """
 
 import asyncio
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,28 +76,30 @@ class Deployment(Team):
         self._commands = commands or {}
         self._relay_host = relay_host or plan.host
         self._relay_exec = relay_exec
-        self._known: dict[Fingerprint, RelayInfo] = {}
+        self._numbers = itertools.count(1)
 
     def start(self) -> None:
         """Start everything and wait until a measurement could begin. Raises LocalError, NetworkError."""
         self.make_folders("net")
-        self._start_relays()
-        self._write_network()
-        self.start_team(
-            TeamSettings(
-                host=self.plan.host,
-                networks=f"{self._relay_host}/{128 if ':' in self._relay_host else 32}",
-                duration_s=self.plan.duration_s,
-                measurer_mbps=self.plan.measurer_mbps,
-                directory=DIRECTORY,
-            )
-        )
+        self.start_relays(self.plan.first_mbps)
+        self.write_network()
+        self.start_team(self.settings())
         self.wait_for_team()
+
+    def settings(self) -> TeamSettings:
+        """What the team's configuration says."""
+        return TeamSettings(
+            host=self.plan.host,
+            networks=f"{self._relay_host}/{128 if ':' in self._relay_host else 32}",
+            duration_s=self.plan.duration_s,
+            measurer_mbps=self.plan.measurer_mbps,
+            directory=DIRECTORY,
+        )
 
     @contextmanager
     def background(self, relay: RunningRelay, mbps: float, seconds: int) -> Iterator[None]:
         """Background traffic of `mbps` through `relay`, as far as the relay lets it through."""
-        info = self._known[relay.fingerprint]
+        info = self._known(relay)
         assert info.ed25519 is not None
         assert info.ntor_key is not None
         options = {
@@ -115,11 +118,10 @@ class Deployment(Team):
             stop_all([child], 1.0)
             self.children.remove(child)
 
-    def _start_relays(self) -> None:
-        started = [
-            self._start_relay(f"relay{n}", rate) for n, rate in enumerate(self.plan.rates_mbps, start=1)
-        ]
-        for child, rate in zip(started, self.plan.rates_mbps, strict=True):
+    def start_relays(self, rates_mbps: Sequence[float]) -> None:
+        """Start a relay for each limit, and wait for them. Raises LocalError."""
+        started = [self._start_relay(f"relay{next(self._numbers)}", rate) for rate in rates_mbps]
+        for child, rate in zip(started, rates_mbps, strict=True):
             words = child.wait_ready()
             if len(words) != 2:
                 raise ChildFailedError(
@@ -129,13 +131,35 @@ class Deployment(Team):
             address, fingerprint = parse_address(words[0]), parse_fingerprint(words[1])
             self.relays.append(RunningRelay(child.name, fingerprint, address, rate, counts, child))
 
-    def _start_relay(self, name: str, rate_mbps: float) -> Child:
-        options = {
-            "--rate-mbps": f"{rate_mbps:g}",
+    def relay_options(self) -> dict[str, str]:
+        """Options that all relays are started with."""
+        return {
             "--coordinator": str(self.folder / MEASURERS[0] / "keys" / "coord.pem"),
             "--background-ratio": f"{BACKGROUND_RATIO:g}",
             "--max-duration-s": str(WARMUP_S + self.plan.duration_s),
         }
+
+    def weights_kb(self) -> dict[Fingerprint, int]:
+        """The consensus' weights, in 1000 bytes/s; relays without one are marked unmeasured."""
+        return {}
+
+    def write_network(self) -> None:
+        """Consensus, descriptors and relay filter for the relays as they are. Raises LocalError."""
+        descriptors = [(self.folder / relay.nickname / DESCRIPTOR_FILE).read_text() for relay in self.relays]
+        rules = "".join(f"allow {relay.fingerprint} mode={self.mode}\n" for relay in self.relays)
+        consensus = assemble(descriptors, self.weights_kb(), datetime.now(UTC))
+        # the coordinator may be reading: whole files, and the consensus, which makes the others count, last
+        for name, text in (
+            ("relay_filter", rules),
+            ("descriptors", "".join(descriptors)),
+            ("consensus", consensus),
+        ):
+            new = self.folder / "net" / f"{name}.new"
+            new.write_text(text)
+            new.replace(self.folder / "net" / name)
+
+    def _start_relay(self, name: str, rate_mbps: float) -> Child:
+        options = {"--rate-mbps": f"{rate_mbps:g}", **self.relay_options()}
         flags = ["--loop"] if self.plan.background_percent else []
         spec = RelaySpec(
             self.folder / name,
@@ -146,16 +170,10 @@ class Deployment(Team):
         )
         return self.start_child(name, spec.argv())
 
-    def _write_network(self) -> None:
-        descriptors = [(self.folder / relay.nickname / DESCRIPTOR_FILE).read_text() for relay in self.relays]
+    def _known(self, relay: RunningRelay) -> RelayInfo:
         net = self.folder / "net"
-        (net / "descriptors").write_text("".join(descriptors))
-        weights = {relay.fingerprint: 1 for relay in self.relays}
-        (net / "consensus").write_text(assemble(descriptors, weights, datetime.now(UTC)))
-        rules = "".join(f"allow {relay.fingerprint} mode={self.mode}\n" for relay in self.relays)
-        (net / "relay_filter").write_text(rules)
         known = asyncio.run(load_relays(net / "consensus", net / "descriptors"))
-        self._known = {info.fingerprint: info for info in known}
+        return next(info for info in known if info.fingerprint == relay.fingerprint)
 
 
 def _words(options: Mapping[str, str]) -> list[str]:

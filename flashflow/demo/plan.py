@@ -36,6 +36,11 @@ class Plan:
     """The loopback address of every socket: 127.0.0.1 or ::1."""
 
     @property
+    def first_mbps(self) -> tuple[float, ...]:
+        """The limits of the relays that are there from the begin."""
+        return self.rates_mbps
+
+    @property
     def measurer_mbps(self) -> int:
         """The capacity that each measurer's own configuration states; a round figure."""
         needed = TEAM_FACTOR * max(self.rates_mbps) / len(MEASURERS)

@@ -5,9 +5,9 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -59,6 +59,8 @@ class Finding:
     """What is to be said beside the table, a line each."""
     complaints: list[str]
     """What is wrong with the figures, a line each."""
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """Further keys of demo.json."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def staged(plan: Timed, out: Path, console: Console, measure: Callable[[Path], F
     except (KeyboardInterrupt, SystemExit):
         shutil.rmtree(work, ignore_errors=True)
         raise
-    content = document(found.rows, plan, str(out / "v3bw"), time.monotonic() - started_s)
+    content = {**document(found.rows, plan, str(out / "v3bw"), time.monotonic() - started_s), **found.more}
     _replace(out / "demo.json", (json.dumps(content, indent=2) + "\n").encode())
     print_table(found.table, console)
     for line in [*found.notes, *found.complaints]:

@@ -23,7 +23,7 @@ from flashflow.shell.parent import own_command
 
 WARMUP_S = 2
 RARE_SLOT_S = 604_800
-"""The demo measures by `ctrl measure` alone: the coordinator's own slots come once a week."""
+"""Where all is measured by `ctrl measure`: the coordinator's own slots come once a week."""
 TEAM_READY_S = 30.0
 END_S = 5.0
 """Time that the processes have to end by themselves after a demo."""
@@ -44,6 +44,10 @@ class TeamSettings:
     """Each measurer's capacity."""
     directory: str
     """Sections of coord.conf that tell where relays are known from, and which may be measured."""
+    slot_s: int = RARE_SLOT_S
+    """Length of a slot."""
+    period_s: int = RARE_SLOT_S
+    """Length of a period."""
 
 
 class Team:
@@ -133,8 +137,8 @@ ctrl_addr = {Address(settings.host, 0)}
 meas_duration = {settings.duration_s}
 warmup = {WARMUP_S}
 bg_percent = {BACKGROUND_RATIO}
-slot = {RARE_SLOT_S}
-period = {RARE_SLOT_S}
+slot = {settings.slot_s}
+period = {settings.period_s}
 {settings.directory}"""
         )
         child = self.start_child("coordinator", own_command("coord", "--config", str(config)))

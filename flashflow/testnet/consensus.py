@@ -24,7 +24,7 @@ _VOTING_DELAY_S = 20
 def assemble(descriptors: Sequence[str], weights_kb: Mapping[Fingerprint, int], valid_after: datetime) -> str:
     """The consensus that lists the relays of these server descriptors.
 
-    `weights_kb` gives `w Bandwidth=` by fingerprint, in 1000 bytes/s (1 where it has none); all are marked unmeasured.
+    `weights_kb` gives `w Bandwidth=` by fingerprint, in 1000 bytes/s; a relay that it leaves out is marked unmeasured.
     `valid_after` is UTC. LocalError if a descriptor cannot be read.
     """
     parsed = [(text, _parse(text)) for text in descriptors]
@@ -86,7 +86,9 @@ def _entry(text: str, desc: Any, weights_kb: Mapping[Fingerprint, int]) -> str:
             *(f"a [{host}]:{port}" for host, port, is_ipv6 in desc.or_addresses if is_ipv6),
             f"s {FLAGS}",
             f"pr {protocols}",
-            f"w Bandwidth={weights_kb.get(fingerprint, 1)} Unmeasured=1",
+            f"w Bandwidth={weights_kb[fingerprint]}"
+            if fingerprint in weights_kb
+            else "w Bandwidth=1 Unmeasured=1",
             "p reject 1-65535",
         )
     )
