@@ -15,10 +15,6 @@ LEAD_S = 12.0
 """From the coordinator's start until it is ready to measure, on a busy machine."""
 REFRESH_S = 2
 """The coordinator reads the consensus again this often."""
-SCHEDULE = """[schedule]
-co_location = none
-"""
-"""All relays have the same address, and yet are not one host's."""
 
 
 class PeriodDeployment(Deployment):
@@ -60,9 +56,10 @@ class PeriodDeployment(Deployment):
     def settings(self) -> TeamSettings:
         """With slots and a period that begins soon."""
         self.slot_s = slot_length(self.period_plan, time.time() + LEAD_S)
+        schedule = f"[schedule]\nstrategy = {self.period_plan.strategy}\nco_location = none\n"  # all have one address
         often = DIRECTORY.replace("[directory]\n", f"[directory]\nrefresh = {REFRESH_S}\n")
         return replace(
-            super().settings(), slot_s=self.slot_s, period_s=self.period_s, directory=SCHEDULE + often
+            super().settings(), slot_s=self.slot_s, period_s=self.period_s, directory=schedule + often
         )
 
     def relay_options(self) -> dict[str, str]:

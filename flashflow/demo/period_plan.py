@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from flashflow.demo.plan import MEASURERS, Plan, make_plan
 from flashflow.demo.team import WARMUP_S
@@ -30,6 +31,8 @@ class PeriodPlan(Plan):
 
     weight_share: float = 1.0
     """The consensus' weight of a relay, as a share of its limit: what it is estimated at before it is measured."""
+    strategy: Literal["uniform", "fastest"] = "uniform"
+    """How relays are spread over the period."""
 
     @property
     def first_mbps(self) -> tuple[float, ...]:
