@@ -2,6 +2,7 @@
 
 The window starts small and doubles whenever a whole window came back, until the round trip shows that a queue builds
 up; from then on `plan_circuits` gives it from the observed rate. So a relay 100 times slower than RATE is not flooded.
+On a long path TCP's slow start would look like a queue: there the window is spread over many connections.
 """
 
 from collections import deque
@@ -27,6 +28,10 @@ _KEPT_RATES: Final = 40
 _MOST_OVER_USUAL: Final = 1.5
 """... but no more than this many times the median of the kept ones (2 s): after a stall a relay with a token bucket is three
 times as fast for an instant, and a window made for that would stay as a queue, at worst beyond the last second."""
+LONG_PATH_S: Final = 0.02
+"""From this round trip on the window is spread over more circuits, each its own TCP connection, which opens slowly."""
+SPREAD_CELLS: Final = 16
+"""A circuit's share of the window there: what TCP sends at once on a new connection (RFC 6928), with some to spare."""
 _BURST_S: Final = 0.05
 _BURST_CELLS: Final = 16
 
@@ -67,7 +72,14 @@ class SendWindow:
         if self._rate_bytes is not None:
             self._cells = min(self._cells, self._window(self._rate_bytes, limits))
         self._cells = min(self._cells, limits.max_circuits * limits.circuit_cells)
-        return CircuitPlan(max(1, -(-self._cells // limits.circuit_cells)), self._cells)
+        return CircuitPlan(self._circuits(limits), self._cells)
+
+    def _circuits(self, limits: CircuitLimits) -> int:
+        """As few as may be; on a long path as many as have something to do."""
+        needed = max(1, -(-self._cells // limits.circuit_cells))
+        if self._round_trip_s < LONG_PATH_S:
+            return needed
+        return max(needed, min(limits.max_circuits, self._cells // SPREAD_CELLS))
 
     def nap_s(self) -> float:
         """How long echoes may be left to pile up: a quarter of what the window lasts, so that work comes in batches."""

@@ -5,7 +5,14 @@ from collections import deque
 import pytest
 
 from flashflow.model.circuits import CIRCUIT_CELLS
-from flashflow.torclient.core.pacing import INITIAL_CELLS, TICK_S, Pacer, SendWindow
+from flashflow.torclient.core.pacing import (
+    INITIAL_CELLS,
+    LONG_PATH_S,
+    SPREAD_CELLS,
+    TICK_S,
+    Pacer,
+    SendWindow,
+)
 
 MBIT_CELLS = 125_000 / 514
 STEP_S = 0.001
@@ -86,7 +93,7 @@ def test_slow_relay_is_settled_within_the_warm_up_and_never_flooded(round_trip_s
     assert max(queues) < 0.5
     assert max(queues[40:]) < 0.25  # after 2 s
     assert mbps == pytest.approx(8, rel=0.02)
-    assert max(plan.n_circs for plan in windows) <= 2
+    assert max(plan.n_circs for plan in windows) <= 2 or round_trip_s > LONG_PATH_S
 
 
 @pytest.mark.parametrize(
@@ -126,9 +133,69 @@ def test_a_stall_and_the_burst_after_it_leave_no_queue(round_trip_s, refill_s, s
     assert mbps == pytest.approx(4, rel=0.11)
 
 
-def test_it_starts_small_on_one_circuit():
-    plan = SendWindow(rate_bytes=1e9, round_trip_s=0.1).plan(0.0, 0, 80)
-    assert (plan.n_circs, plan.window_cells) == (1, INITIAL_CELLS)
+@pytest.mark.parametrize(("round_trip_s", "circuits"), [(0.007, 1), (0.1, INITIAL_CELLS // SPREAD_CELLS)])
+def test_it_starts_small_on_few_circuits(round_trip_s, circuits):
+    plan = SendWindow(rate_bytes=1e9, round_trip_s=round_trip_s).plan(0.0, 0, 80)
+    assert (plan.n_circs, plan.window_cells) == (circuits, INITIAL_CELLS)
+
+
+FIRST_FLIGHT_CELLS = 28
+"""What TCP sends on a new connection before it hears of the other side (RFC 6928)."""
+
+
+def far_mbps(link_mbps, circuits, round_trip_s, seconds, last_s):
+    """What comes back in the last seconds over a link far away, on connections that open as TCP's do."""
+    window = SendWindow(rate_bytes=None, round_trip_s=round_trip_s)
+    sent, back, held = [0] * circuits, [0] * circuits, [0] * circuits
+    opened, probes = [float(FIRST_FLIGHT_CELLS)] * circuits, [None] * circuits
+    link: deque[list[int]] = deque()
+    away: deque[tuple[float, int, int]] = deque()
+    credit, tick_s, late = 0.0, 0.0, 0
+    for step in range(round(seconds / STEP_S)):
+        now = step * STEP_S
+        while away and away[0][0] <= now:
+            _, n, cells = away.popleft()
+            back[n] += cells
+            opened[n] += cells
+            if probes[n] and back[n] >= probes[n][0]:
+                window.note_round_trips(now - probes[n][1], None)
+                probes[n] = None
+        if now >= tick_s:
+            tick_s = now + TICK_S
+            for probe in filter(None, probes):
+                window.note_round_trips(None, now - probe[1])
+            plan = window.plan(now, sum(back), circuits)
+        each = plan.window_cells // plan.n_circs
+        for n in range(circuits):
+            room = each - (sent[n] - back[n]) if n < plan.n_circs else 0
+            if room > 0:
+                probes[n] = probes[n] or (sent[n] + 1, now)
+                sent[n] += room
+                held[n] += room
+            if ready := int(min(held[n], max(0, opened[n] - (sent[n] - held[n] - back[n])))):
+                held[n] -= ready
+                link.append([n, ready])
+        credit = min(credit + link_mbps * MBIT_CELLS * STEP_S, 1e4)
+        while link and credit >= 1:
+            n, cells = link[0]
+            passed = int(min(cells, credit))
+            credit -= passed
+            away.append((now + round_trip_s, n, passed))
+            link[0][1] -= passed
+            if not link[0][1]:
+                link.popleft()
+        credit = min(credit, 1.0) if not link else credit
+        if now < seconds - last_s:
+            late = sum(back)
+    return (sum(back) - late) / MBIT_CELLS / last_s
+
+
+@pytest.mark.parametrize(
+    ("link_mbps", "circuits", "round_trip_s"),
+    [(200, 40, 0.1), (50, 12, 0.1), (10, 4, 0.1), (200, 16, 0.2), (50, 12, 0.2)],
+)
+def test_a_far_link_is_filled_though_tcp_opens_slowly(link_mbps, circuits, round_trip_s):
+    assert far_mbps(link_mbps, circuits, round_trip_s, 7, 2) == pytest.approx(link_mbps, rel=0.03)
 
 
 def test_silence_does_not_open_the_window():
