@@ -99,18 +99,13 @@ class Bench:
         return Deployment(plan, self._folder, relay_host=link.relay_host, relay_exec=link.relay_exec)
 
 
-not_full = pytest.mark.xfail(
-    reason="torclient takes TCP's first round trips for a queue and stops opening its window: the link is not full"
-)
-
-
 @pytest.fixture(
     scope="module",
     params=[
         pytest.param(("echo", 0.0), id="echo"),
         pytest.param(("loop", 0.0), id="loop"),
-        pytest.param(("echo", DELAY_S), id="echo-far", marks=not_full),
-        pytest.param(("loop", DELAY_S), id="loop-far", marks=not_full),
+        pytest.param(("echo", DELAY_S), id="echo-far"),
+        pytest.param(("loop", DELAY_S), id="loop-far"),
     ],
 )
 def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:

@@ -18,6 +18,8 @@ INITIAL_CELLS: Final = 32
 """Outstanding cells at the start."""
 QUEUE_SIGN_S: Final = 0.05
 """A round trip this much above the shortest one shows a queue: half of what the window may hold."""
+SIGN_SHARE: Final = 0.5
+"""... and so much of the shortest round trip more: what slow start and schedulers on a long path add is no queue."""
 MAX_NAP_S: Final = 0.025
 """Longest pause between two looks at the sockets."""
 _SPAN_TICKS: Final = 4
@@ -28,6 +30,8 @@ _KEPT_RATES: Final = 40
 _MOST_OVER_USUAL: Final = 1.5
 """... but no more than this many times the median of the kept ones (2 s): after a stall a relay with a token bucket is three
 times as fast for an instant, and a window made for that would stay as a queue, at worst beyond the last second."""
+_YOUNG_RATES: Final = 4
+"""Until there are so many since growth ended, the highest of the last few counts: what came before tells nothing."""
 LONG_PATH_S: Final = 0.02
 """From this round trip on the window is spread over more circuits, each its own TCP connection, which opens slowly."""
 SPREAD_CELLS: Final = 16
@@ -62,7 +66,10 @@ class SendWindow:
         """Window and number of circuits, once per tick: `circuits` are open, `received_cells` came back so far."""
         limits = CircuitLimits(max(1, circuits), self._circuit_cells)
         self._observe(now_s, received_cells)
-        self._growing = self._growing and self._latest_s - self._round_trip_s < QUEUE_SIGN_S
+        sign_s = QUEUE_SIGN_S + SIGN_SHARE * self._round_trip_s
+        if self._growing and self._latest_s - self._round_trip_s >= sign_s:
+            self._growing = False
+            self._rates = deque([self._rates[-1]], maxlen=_KEPT_RATES)
         self._latest_s = 0.0
         if received_cells - self._grown_at_cells >= self._cells:
             self._grown_at_cells = received_cells
@@ -77,9 +84,14 @@ class SendWindow:
     def _circuits(self, limits: CircuitLimits) -> int:
         """As few as may be; on a long path as many as have something to do."""
         needed = max(1, -(-self._cells // limits.circuit_cells))
-        if self._round_trip_s < LONG_PATH_S:
+        if not self.is_long:
             return needed
         return max(needed, min(limits.max_circuits, self._cells // SPREAD_CELLS))
+
+    @property
+    def is_long(self) -> bool:
+        """The path is so long that what is not outstanding is missed."""
+        return self._round_trip_s >= LONG_PATH_S
 
     def nap_s(self) -> float:
         """How long echoes may be left to pile up: a quarter of what the window lasts, so that work comes in batches."""
@@ -88,6 +100,8 @@ class SendWindow:
 
     def _observed_bytes(self) -> float:
         """The rate that the relay shows, cell bytes/s."""
+        if len(self._rates) < _KEPT_RATES:
+            return max(list(self._rates)[-_YOUNG_RATES:])
         highest = max(list(self._rates)[-_RECENT_RATES:])
         return min(highest, _MOST_OVER_USUAL * median(self._rates))
 

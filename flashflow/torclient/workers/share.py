@@ -28,6 +28,8 @@ Say = Callable[[FromWorker], None]
 """Sends a message to the control process."""
 CHUNK = 127
 """A circuit with less room than this waits, unless its window is small: half-empty TLS records cost CPU."""
+LONG_PATH_PARTS = 8
+"""A circuit waits for room for half its window, on a long path for an eighth: what is not outstanding is missed there."""
 BATCH_CELLS = 512
 """Most cells sent on a circuit at once."""
 LAST_LOOK_S = 0.002
@@ -177,12 +179,13 @@ class Share:
         plan = traffic.plan
         allowance = traffic.pacer.allowance(now_s)
         each = plan.window_cells // plan.n_circs
+        parts = LONG_PATH_PARTS if traffic.window.is_long else 2
         for circ_id in list(self._circuits)[: plan.n_circs]:
             circuit = self._circuits.get(circ_id)
             if circuit is None:  # the loss of another one showed a cheat, and all are closed
                 break
             room = min(each - circuit.outstanding_cells, BATCH_CELLS)
-            if room < min(each // 2, CHUNK) or room <= 0 or circuit.link.stream.blocked:
+            if room < min(each // parts, CHUNK) or room <= 0 or circuit.link.stream.blocked:
                 continue
             if allowance is not None:
                 if allowance < min(traffic.least_cells, room):
