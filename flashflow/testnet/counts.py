@@ -12,8 +12,8 @@ from statistics import median
 from flashflow.model.errors import LocalError
 from flashflow.model.units import to_mbps
 
-PATIENCE_S = 1.0
-"""A line that should have been written so recently may still come."""
+PATIENCE_S = 10.0
+"""A line that should have been written so recently may still come: a tor with much to do answers after seconds."""
 POLL_S = 0.05
 
 
