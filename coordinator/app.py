@@ -160,7 +160,6 @@ class CoordinatorService:
             do.CloseCtrl: self._ctrl.close_conn,
             do.SaveMeasurement: self._thread.save_measurement,
             do.SaveProgress: self._thread.save_progress,
-            do.SavePlan: self._thread.save_plan,
             do.AnswerOffer: self._pipeline.answer,
             do.ShowPipeline: self._show_pipeline,
             do.ReadResults: self._thread.read_results,

@@ -11,7 +11,7 @@ from coordinator.core import effects as do
 from coordinator.core.effects import Effect
 from coordinator.core.finish import tell_watchers
 from coordinator.core.measurement import Measurement, Share
-from coordinator.core.planning import count_run
+from coordinator.core.planning import count_run, done_with, may_run
 from coordinator.core.state import Measurer, Request, State
 from flashflow.model.circuits import echo_circuits, loop_circuits
 from flashflow.model.clock import Now
@@ -35,6 +35,10 @@ def start_what_fits(state: State, now: Now) -> list[Effect]:
     """
     effects: list[Effect] = []
     for request in [] if state.draining else list(state.queue):
+        if request.scheduled and not may_run(state, request.fingerprint):
+            state.queue.remove(request)  # a controller has had it measured meanwhile
+            done_with(state, request.fingerprint)
+            continue
         if (request.mode == "echo" and not state.tor_up) or _is_measured(state, request.fingerprint):
             continue
         rates = allocate(state, request) if request.rates is None else _as_scheduled(state, request.rates)

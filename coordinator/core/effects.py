@@ -53,16 +53,10 @@ class SaveMeasurement:
 
 @dataclass(frozen=True, slots=True)
 class SaveProgress:
-    """Remember what a restart has to know."""
+    """Remember what a restart has to know, all of it or nothing; StoreFailed tells of a failure only."""
 
     progress: Progress
-    """The whole of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class SavePlan:
-    """Remember what is planned for relays in the period."""
-
+    """Where the service is."""
     rows: tuple[PlanRow, ...]
     """The relays whose plan has changed."""
     whole: bool
@@ -136,7 +130,6 @@ Effect = (
     | CloseCtrl
     | SaveMeasurement
     | SaveProgress
-    | SavePlan
     | AnswerOffer
     | ShowPipeline
     | ReadResults

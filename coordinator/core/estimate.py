@@ -32,15 +32,16 @@ def estimates(
     results: Mapping[Fingerprint, LatestResult],
     modes: Mapping[Fingerprint, Mode],
     raised: Mapping[Fingerprint, int],
+    usual: int | None = None,
 ) -> dict[Fingerprint, Estimate]:
     """For each relay: our last accepted result, else what the consensus or its descriptor says, else a usual value.
 
-    A result counts if it was measured in the mode that `modes` gives. The usual value is the 75th percentile of what
-    is published. `raised` are estimates that were doubled since; one wins where it is larger.
+    A result counts if it was measured in the mode that `modes` gives. `usual` is taken from these relays if it is not
+    given. `raised` are estimates that were doubled since; one wins where it is larger.
     """
     relays = list(relays)
     public = {relay.fingerprint: _published(relay) for relay in relays}
-    usual = _upper_quartile([rate for rate in public.values() if rate is not None])
+    usual = usual_bytes(relays) if usual is None else usual
     found = {}
     for fingerprint, rate in public.items():
         result = results.get(fingerprint)
@@ -49,6 +50,11 @@ def estimates(
         higher = raised.get(fingerprint, 0)
         found[fingerprint] = Estimate(max(best, higher, FLOOR_BYTES), ours and higher <= best)
     return found
+
+
+def usual_bytes(relays: Iterable[RelayInfo]) -> int:
+    """The 75th percentile of what is published, for relays of which nothing is."""
+    return _upper_quartile([rate for relay in relays if (rate := _published(relay)) is not None])
 
 
 def candidates(

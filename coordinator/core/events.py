@@ -40,6 +40,8 @@ class Progress:
     """What replaces the shared random value in a network that has none, hexadecimal; empty for nothing."""
     in_work: tuple[InWork, ...]
     """Measurements that had begun."""
+    layout: tuple[int, ...] = ()
+    """What the slots of the plan are numbered by (Params.layout)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """How measurements end: completed or failed, then stored, then told to everyone, then forgotten."""
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 from coordinator.core import effects as do
@@ -98,7 +99,8 @@ def on_not_stored(state: State, event: MeasurementNotStored, now: Now) -> list[E
 
 
 def on_store_failed(state: State, event: StoreFailed, now: Now) -> list[Effect]:
-    """The progress was not written: after a restart relays may be measured again."""
+    """The progress was not written: it is again at the next slot."""
+    state.save_failed = True
     return [do.Log(logging.ERROR, event.reason)]
 
 
@@ -119,6 +121,8 @@ def give_up_saving(state: State, meas: Measurement, now: Now) -> list[Effect]:
     lost = do.Log(
         logging.ERROR, f"measurement {meas.meas_id} was not stored and is lost: {result_view(meas.record)}"
     )
+    lost_to = Failure(ErrorKind.LOCAL, failure["reason"])
+    meas.record = replace(meas.record, result_bytes=None, accepted=False, team_limited=False, failure=lost_to)
     _forget(state, meas, now)
     return [lost, *tell_watchers(meas, {"event": "done", **view})]
 

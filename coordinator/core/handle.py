@@ -5,7 +5,7 @@ from typing import Any
 
 from coordinator.core import effects as do
 from coordinator.core import events as ev
-from coordinator.core import finish, on_ctrl, on_measurer, on_slot, on_tor, planning
+from coordinator.core import finish, kept, on_ctrl, on_measurer, on_slot, on_tor
 from coordinator.core.assign import start_what_fits
 from coordinator.core.effects import Effect
 from coordinator.core.params import Params
@@ -57,10 +57,7 @@ class Coordinator:
         effects = HANDLERS[type(event)](self.state, event, now)
         effects += start_what_fits(self.state, now)
         state = self.state
-        if state.unsaved:
-            state.unsaved = False
-            effects.append(do.SaveProgress(state.progress()))
-        effects += planning.save(state)
+        effects += kept.save(state)
         if state.draining and not state.measurements and not state.stopped:
             state.stopped = True
             effects.append(do.StopService())

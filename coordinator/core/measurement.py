@@ -126,7 +126,7 @@ class Measurement:
     begun: Now
     """When it began."""
     scheduled: bool
-    """By the slot timer; else a controller asked."""
+    """By the slot timer in the current period: its end changes the plan. Else a controller asked."""
     shares: dict[str, Share]
     """The measurers by name, in order of name."""
     estimate: Estimate

@@ -3,7 +3,7 @@
 import math
 
 from coordinator.core import effects as do
-from coordinator.core import planning
+from coordinator.core import kept, planning
 from coordinator.core.effects import Effect
 from coordinator.core.events import (
     Progress,
@@ -18,7 +18,7 @@ from coordinator.core.finish import complete, drop_request, fail, give_up_saving
 from coordinator.core.measurement import RUNNING, Measurement, Phase
 from coordinator.core.on_ctrl import new_request
 from coordinator.core.schedule import Placement
-from coordinator.core.state import Period, State, refusal
+from coordinator.core.state import State, refusal
 from flashflow.model.clock import Now, TimerFired
 from flashflow.model.errors import ErrorKind
 from flashflow.model.ids import Fingerprint
@@ -44,9 +44,7 @@ def on_started(state: State, event: Started, now: Now) -> list[Effect]:
 
 def _take_up(state: State, event: Started, progress: Progress, now: Now) -> list[Effect]:
     """Go on with the period; what was in work when the last run ended has failed, and its relay is due again."""
-    state.period = Period(progress.period_utc_s, bytes.fromhex(progress.seed))
-    state.stand_in = bytes.fromhex(progress.stand_in)
-    planning.restore(state, event.plan)
+    kept.restore(state, progress, event.plan)
     state.unsaved = bool(progress.in_work)
     return [do.SaveMeasurement(interrupted(state, left, now)) for left in progress.in_work]
 
@@ -57,6 +55,7 @@ def on_relays(state: State, event: RelaysLoaded, now: Now) -> list[Effect]:
     state.header = event.header
     state.rules = event.relay_filter.resolve(event.relays)
     state.relays_error = None
+    state.hosts = None
     planning.estimate_all(state)
     measured = sum(planning.is_eligible(state, fingerprint) for fingerprint in state.relays)
     known = do.info(f"{len(state.relays)} relays known, {measured} of them to be measured")
@@ -71,9 +70,13 @@ def _drop_refused(state: State) -> list[Effect]:
         problem = (
             refusal(state, relay) if relay else f"{request.fingerprint} is not in the consensus any more"
         )
-        if problem is not None:
-            state.queue.remove(request)
-            effects += drop_request(request, Failure(ErrorKind.LOCAL, problem))
+        if problem is None:
+            request.mode = state.rules[request.fingerprint].mode
+            continue
+        state.queue.remove(request)
+        effects += drop_request(request, Failure(ErrorKind.LOCAL, problem))
+        if request.scheduled:
+            planning.wait(state, request.fingerprint)
     return effects
 
 
@@ -130,15 +133,17 @@ def next_timer(state: State, now: Now) -> float:
 
 def begin_of_slot(state: State, now: Now) -> list[Effect]:
     """Begin what the schedule has for this slot; what finds no capacity until the next one gets another slot."""
-    effects = planning.begin_of_period(state, now)
+    for request in [request for request in state.queue if request.scheduled]:
+        planning.wait(state, request.fingerprint)
+    state.queue = [request for request in state.queue if not request.scheduled]
+    planning.begin_of_period(state, now)
+    state.new_plan |= state.save_failed
+    state.save_failed = False
     state.next_slot_utc_s = _next_slot(state, now.utc_s)
     slot = planning.slot_of(state, now.utc_s)
     if not state.relays or not state.connected_team() or slot < 0:
-        return effects
-    for request in [request for request in state.queue if request.scheduled]:
-        state.queue.remove(request)
-        planning.wait(state, request.fingerprint)
-    effects += planning.make_ready(state, slot)
+        return []
+    effects = planning.make_ready(state, slot)
     schedule = state.period.schedule
     assert schedule is not None  # made ready
     shares = schedule.shares(slot)
@@ -157,7 +162,7 @@ def _begin(state: State, placement: Placement, rates: dict[str, int]) -> None:
         planning.wait(state, fingerprint)
     else:
         request = new_request(state, state.relays[fingerprint], scheduled=True)
-        request.rates = rates
+        request.rates = planning.within_limit(state, fingerprint, rates)
         request.limited = planning.is_limited(state, placement)
         state.queue.append(request)
 
@@ -174,7 +179,10 @@ def on_offered(state: State, event: RelayOffered, now: Now) -> list[Effect]:
 
 
 def on_gone(state: State, event: RelayGone, now: Now) -> list[Effect]:
-    """A relay went: it has no slot any more, and what is in work ends."""
+    """A relay went: it has no slot any more, and what is in work ends; unless it has come back since."""
+    relay = state.relays.get(event.fingerprint)
+    if relay is not None and refusal(state, relay) is None:
+        return [do.AnswerOffer(event.offer_id, "it is back")]
     planning.forget(state, event.fingerprint)
     effects: list[Effect] = []
     for meas in list(state.measurements.values()):

@@ -45,6 +45,11 @@ class Params:
     """FlashFlow's version."""
 
     @property
+    def layout(self) -> tuple[int, ...]:
+        """What a slot's number means, and whose it is."""
+        return self.period_s, self.slot_s, self.deployment, self.deployments
+
+    @property
     def allocation_factor(self) -> Fraction:
         """f = m(1+e2)/(1-e1): how many times the estimate a relay is loaded with."""
         return self.factor(ours=False)

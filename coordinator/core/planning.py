@@ -9,7 +9,8 @@ from dataclasses import replace
 from coordinator.core import colocation
 from coordinator.core import effects as do
 from coordinator.core.effects import Effect
-from coordinator.core.estimate import candidates, estimates
+from coordinator.core.estimate import candidates, estimates, usual_bytes
+from coordinator.core.kept import mark
 from coordinator.core.measurement import Measurement
 from coordinator.core.schedule import Candidate, Placement, Schedule, Slots
 from coordinator.core.seeds import period_seed
@@ -18,11 +19,12 @@ from flashflow.model.clock import Now
 from flashflow.model.errors import ErrorKind
 from flashflow.model.ids import Fingerprint
 from flashflow.model.network import ConsensusHeader
-from flashflow.model.plan import PlanRow
 from flashflow.model.relay import RelayInfo
 from flashflow.model.results import MeasurementRecord
 
 DAY_S = 86400
+SET_BACK_S = 7200
+"""A clock that is set back so far, or by a period, comes to time that was used already."""
 ALLOWANCE = 2
 """Measurements of a relay that may be begun in a period, whatever becomes of them; a relay admits no more."""
 
@@ -33,15 +35,17 @@ ALLOWANCE = 2
 def estimate_all(state: State) -> None:
     """Every relay's estimate, from what is known now."""
     modes = {fp: rule.mode for fp, rule in state.rules.items()}
-    state.estimates = estimates(state.relays.values(), state.results, modes, state.raised)
+    relays = state.relays.values()
+    state.usual_bytes = usual_bytes(relays)
+    state.estimates = estimates(relays, state.results, modes, state.raised, state.usual_bytes)
 
 
 def estimate_again(state: State, fingerprint: Fingerprint) -> None:
-    """One relay's estimate, after a result of it. (Without a result of ours it needs those of all others.)"""
+    """One relay's estimate, after a result of it."""
     relay, rule = state.relays.get(fingerprint), state.rules.get(fingerprint)
     if relay is not None and rule is not None:
         modes = {fingerprint: rule.mode}
-        state.estimates |= estimates([relay], state.results, modes, state.raised)
+        state.estimates |= estimates([relay], state.results, modes, state.raised, state.usual_bytes)
 
 
 def _candidates(state: State, fingerprints: list[Fingerprint]) -> list[Candidate]:
@@ -55,6 +59,14 @@ def is_limited(state: State, placement: Placement) -> bool:
     """Whether there is no more to load the relay with, of the team or by the filter's limit for it."""
     limit = state.rules[placement.fingerprint].rate_limit_bytes
     return placement.capped or (limit is not None and placement.rate_bytes >= limit)
+
+
+def within_limit(state: State, fingerprint: Fingerprint, rates: dict[str, int]) -> dict[str, int]:
+    """What measurers give to the relay, less if the filter's limit has fallen since its slot was chosen."""
+    limit, total = state.rules[fingerprint].rate_limit_bytes, sum(rates.values())
+    if limit is None or limit >= total:
+        return rates
+    return {name: less for name, rate in rates.items() if (less := rate * limit // total)}
 
 
 def ended(state: State, meas: Measurement, record: MeasurementRecord, now: Now) -> None:
@@ -79,7 +91,7 @@ def _plan_again(state: State, record: MeasurementRecord, now: Now) -> None:
     if final or failed_itself or not may_run(state, fingerprint):
         done_with(state, fingerprint)
     elif state.period.schedule is not None and is_eligible(state, fingerprint):
-        place(state, fingerprint, slot_of(state, now.utc_s) + 1)
+        place(state, _candidates(state, [fingerprint])[0], slot_of(state, now.utc_s) + 1)
     else:
         wait(state, fingerprint)
 
@@ -87,19 +99,21 @@ def _plan_again(state: State, record: MeasurementRecord, now: Now) -> None:
 # --- periods ---
 
 
-def begin_of_period(state: State, now: Now) -> list[Effect]:
+def begin_of_period(state: State, now: Now) -> None:
     """At a period's first slot: everyone is due again, first of all who had no slot in the last one.
 
-    A clock that was set back into the last period begins nothing: slots of it were used already.
+    A clock that was set back into the last period begins nothing: slots of it were used already. What still runs
+    belongs to the last period, and nothing follows from it in this one.
     """
     length_s = state.params.period_s
     start = now.utc_s - now.utc_s % length_s
-    if start == state.period.start_utc_s or start == state.period.start_utc_s - length_s:
-        return []
+    if 0 <= state.period.start_utc_s - start <= max(length_s, SET_BACK_S):
+        return
     due_since = [fp for fp in state.period.due() if fp not in state.period.runs]
     state.period = Period(start, left_over=dict.fromkeys(due_since))
+    for meas in state.measurements.values():
+        meas.scheduled = False
     state.unsaved = state.new_plan = True
-    return []
 
 
 def slot_of(state: State, utc_s: float) -> int:
@@ -119,11 +133,28 @@ def make_ready(state: State, slot: int) -> list[Effect]:
     if period.schedule is None:
         effects = _take_up(state, team, slot) if period.stored else _build(state, team, slot)
     elif team != period.team:
-        moved = period.schedule.change_team(team, slot)
-        mark(state, *(placement.fingerprint for placement in moved))
-        effects = [do.info(f"the team changed: {len(moved)} relays have another slot")] if moved else []
+        effects = _change_team(state, period.schedule, team, slot)
     period.team = team
     return [*effects, *_catch_up(state, slot)]
+
+
+def _change_team(state: State, schedule: Schedule, team: dict[str, int], slot: int) -> list[Effect]:
+    """Another team from `slot` on; those who waited for room may have it now."""
+    waiting = [fp for fp in state.period.waiting if is_eligible(state, fp) and may_run(state, fp)]
+    schedule.unplaced = _candidates(state, waiting)
+    moved = schedule.change_team(team, slot)
+    for fingerprint in waiting:
+        del state.period.waiting[fingerprint]
+    mark(state, *waiting, *(placement.fingerprint for placement in moved))
+    _wait_for_room(state, schedule)
+    return [do.info(f"the team changed: {len(moved)} relays had to leave their slot")] if moved else []
+
+
+def _wait_for_room(state: State, schedule: Schedule) -> None:
+    """Who found no slot waits for one."""
+    for candidate in schedule.unplaced:
+        wait(state, candidate.fingerprint)
+    schedule.unplaced = []
 
 
 def _build(state: State, team: dict[str, int], slot: int) -> list[Effect]:
@@ -140,7 +171,9 @@ def _build(state: State, team: dict[str, int], slot: int) -> list[Effect]:
     schedule.unplaced += [one for one in wanted if one.fingerprint not in period.left_over]
     schedule.place_unplaced(slot)
     state.new_plan = True
-    return [*effects, _told(schedule, len(due))]
+    told = _told(schedule, len(due))
+    _wait_for_room(state, schedule)
+    return [*effects, told]
 
 
 def _schedule(state: State, slot: int) -> Schedule:
@@ -195,16 +228,16 @@ def _groups(state: State, due: list[Fingerprint]) -> dict[Fingerprint, int]:
 # --- what comes after the schedule was built ---
 
 
-def place(state: State, fingerprint: Fingerprint, from_slot: int) -> Placement | None:
+def place(state: State, candidate: Candidate, from_slot: int) -> Placement | None:
     """The first slot with room; a relay that gets none waits."""
     schedule = state.period.schedule
     assert schedule is not None  # those who call know of slots
-    found = schedule.place_next(_candidates(state, [fingerprint])[0], max(0, from_slot))
+    found = schedule.place_next(candidate, max(0, from_slot))
     if found is None:
-        wait(state, fingerprint)
+        wait(state, candidate.fingerprint)
     else:
-        state.period.waiting.pop(fingerprint, None)
-        mark(state, fingerprint)
+        state.period.waiting.pop(candidate.fingerprint, None)
+        mark(state, candidate.fingerprint)
     return found
 
 
@@ -213,34 +246,49 @@ def offer(state: State, fingerprint: Fingerprint, now: Now) -> str:
     period, schedule = state.period, state.period.schedule
     if not is_eligible(state, fingerprint):
         return "it may not be measured, or is not running"
-    if schedule is None:
-        return "it is placed with all others when the schedule is built"
     if fingerprint in period.done or not may_run(state, fingerprint):
         return "it is done for this period"
+    if _is_at_it(state, fingerprint):
+        return "it is being measured"
+    if schedule is None:
+        if period.stored and fingerprint not in period.stored:
+            wait(state, fingerprint)
+        return "it gets a slot at the begin of the next one"
     if not schedule.of(fingerprint):
         _join_group(state, fingerprint)
-        place(state, fingerprint, slot_of(state, now.utc_s) + 1)
+        place(state, _candidates(state, [fingerprint])[0], slot_of(state, now.utc_s) + 1)
     placements = schedule.of(fingerprint)
     return f"slot {placements[0].slot}" if placements else "no slot has room for it"
 
 
+def _is_at_it(state: State, fingerprint: Fingerprint) -> bool:
+    """Whether its slot has come, and its measurement has not ended."""
+    queued = any(one.scheduled and one.fingerprint == fingerprint for one in state.queue)
+    in_work = state.measurements.values()
+    return queued or any(meas.scheduled and meas.relay.fingerprint == fingerprint for meas in in_work)
+
+
 def _join_group(state: State, fingerprint: Fingerprint) -> None:
     """It is measured together with those that it shares a host with, if they have a slot together."""
-    if not state.params.colocation or fingerprint in state.period.groups:
-        return
     known = state.period.groups
-    for members in colocation.groups(state.relays.values(), state.params.colocation):
-        if fingerprint in members:
-            number = next((known[member] for member in members if member in known), None)
-            if number is not None:
-                known[fingerprint] = number
+    if not state.params.colocation or fingerprint in known:
+        return
+    if state.hosts is None:
+        found = colocation.groups(state.relays.values(), state.params.colocation)
+        state.hosts = {member: members for members in found for member in members}
+    members = state.hosts.get(fingerprint, ())
+    number = next((known[member] for member in members if member in known), None)
+    if number is not None:
+        known[fingerprint] = number
 
 
 def forget(state: State, fingerprint: Fingerprint) -> None:
     """A relay that is gone has no slot any more; what was done in the period stays known."""
     if state.period.schedule is not None and state.period.schedule.remove(fingerprint):
         mark(state, fingerprint)
-    if state.period.waiting.pop(fingerprint, fingerprint) is None:
+    if fingerprint in state.period.waiting or fingerprint in state.period.stored:
+        state.period.waiting.pop(fingerprint, None)
+        state.period.stored.pop(fingerprint, None)
         mark(state, fingerprint)
 
 
@@ -263,20 +311,34 @@ def _catch_up(state: State, slot: int) -> list[Effect]:
         late.append(placement.fingerprint)
     for fingerprint in late:
         schedule.remove(fingerprint)
+        mark(state, fingerprint)
+    ready = []
     for fingerprint in [*late, *state.period.waiting]:
         if not may_run(state, fingerprint):
             done_with(state, fingerprint)
         elif is_eligible(state, fingerprint):
-            place(state, fingerprint, slot)
-        elif fingerprint not in state.period.waiting:
+            ready.append(fingerprint)
+        else:
             wait(state, fingerprint)
+    _place_all(state, ready, slot)
     return [do.info(f"{len(late)} relays missed their slot: they get the next one with room")] if late else []
+
+
+def _place_all(state: State, fingerprints: list[Fingerprint], slot: int) -> None:
+    """One after the other; what needs no less than another that found no room is not tried."""
+    too_much = None
+    for candidate in _candidates(state, fingerprints):
+        if too_much is not None and candidate.rate_bytes >= too_much:
+            wait(state, candidate.fingerprint)
+        elif place(state, candidate, slot) is None and state.params.deployments == 1:
+            too_much = candidate.rate_bytes
 
 
 def wait(state: State, fingerprint: Fingerprint) -> None:
     """It has no slot for now."""
-    state.period.waiting[fingerprint] = None
-    mark(state, fingerprint)
+    if fingerprint not in state.period.waiting:
+        state.period.waiting[fingerprint] = None
+        mark(state, fingerprint)
 
 
 def is_offline(state: State, relay: RelayInfo) -> bool:
@@ -303,71 +365,20 @@ def count_run(state: State, fingerprint: Fingerprint) -> None:
 
 def done_with(state: State, fingerprint: Fingerprint) -> None:
     """Nothing more in this period."""
+    forget(state, fingerprint)
     state.period.done[fingerprint] = None
-    state.period.waiting.pop(fingerprint, None)
     mark(state, fingerprint)
-
-
-# --- what is stored ---
-
-
-def mark(state: State, *fingerprints: Fingerprint) -> None:
-    """What is planned for them has changed and is to be stored."""
-    state.changed_plan |= dict.fromkeys(fingerprints)
-
-
-def save(state: State) -> list[Effect]:
-    """The changes since the last time."""
-    if state.new_plan:
-        period = state.period
-        placed = [p.fingerprint for p in period.schedule.placements()] if period.schedule else []
-        rows = dict.fromkeys([*placed, *period.due(), *period.runs, *period.done, *state.raised])
-        effects: list[Effect] = [do.SavePlan(tuple(_row(state, fp) for fp in rows), whole=True)]
-    elif state.changed_plan:
-        effects = [do.SavePlan(tuple(_row(state, fp) for fp in state.changed_plan), whole=False)]
-    else:
-        return []
-    state.new_plan = False
-    state.changed_plan = {}
-    return effects
-
-
-def _row(state: State, fingerprint: Fingerprint) -> PlanRow:
-    period = state.period
-    placements = period.schedule.of(fingerprint) if period.schedule else ()
-    at = placements[0] if placements else None
-    return PlanRow(
-        fingerprint,
-        slot=at.slot if at else None,
-        rate_bytes=at.rate_bytes if at else 0,
-        wanted_bytes=at.wanted_bytes if at else 0,
-        group=at.group if at else None,
-        crew=at.crew if at else 0,
-        runs=period.runs.get(fingerprint, 0),
-        done=fingerprint in period.done,
-        raised_bytes=state.raised.get(fingerprint, 0),
-    )
-
-
-def restore(state: State, rows: tuple[PlanRow, ...]) -> None:
-    """What the last run left; slots are taken up as soon as there is a team. The period's start and seed are known."""
-    period = state.period
-    period.stored = tuple(row for row in rows if row.slot is not None)
-    period.runs = {row.fingerprint: row.runs for row in rows if row.runs}
-    period.done = {row.fingerprint: None for row in rows if row.done}
-    period.waiting = {row.fingerprint: None for row in rows if row.slot is None and not row.done}
-    state.raised = {row.fingerprint: row.raised_bytes for row in rows if row.raised_bytes}
 
 
 def _take_up(state: State, team: dict[str, int], slot: int) -> list[Effect]:
     period = state.period
     placements = [
         Placement(row.fingerprint, row.slot, row.rate_bytes, row.wanted_bytes, row.group, row.crew)
-        for row in period.stored
+        for row in period.stored.values()
         if row.slot is not None
     ]
     period.groups = {p.fingerprint: p.group for p in placements if p.group is not None}
     period.schedule = Schedule.restore(_schedule(state, 0).slots, placements, team, slot)
-    period.stored = ()
+    period.stored = {}
     state.new_plan = True
     return [do.info(f"the schedule goes on with {len(placements)} relays that have a slot")]

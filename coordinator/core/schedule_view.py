@@ -3,7 +3,7 @@
 from typing import Any
 
 from coordinator.core.assign import circuits_of
-from coordinator.core.planning import slot_of, slot_start
+from coordinator.core.planning import is_eligible, slot_of, slot_start
 from coordinator.core.schedule import Placement, Schedule
 from coordinator.core.state import State
 from flashflow.model.clock import Now
@@ -17,6 +17,7 @@ def schedule_view(state: State, schedule: Schedule, now: Now) -> dict[str, Any]:
     """The period at a glance, and its next slots."""
     period = state.period
     placed = [placement.slot for placement in schedule.placements()]
+    unplaced = sum(is_eligible(state, fingerprint) for fingerprint in period.waiting)
     return {
         "period_start_utc_s": period.start_utc_s,
         "slot_s": state.params.slot_s,
@@ -25,8 +26,8 @@ def schedule_view(state: State, schedule: Schedule, now: Now) -> dict[str, Any]:
         "strategy": schedule.slots.strategy,
         "planned": len(placed),
         "done": len(period.done),
-        "waiting": len(period.waiting),
-        "unplaced": len(schedule.unplaced),
+        "waiting": len(period.waiting) - unplaced,
+        "unplaced": unplaced,
         "split_groups": [
             {"members": list(group.members), "slots": group.n_slots} for group in schedule.split_groups
         ],

@@ -75,16 +75,13 @@ class Period:
     """Relays that are due but have no slot, in order."""
     left_over: dict[Fingerprint, None] = field(default_factory=dict)
     """Relays that the last period had no room for: they come first."""
-    stored: tuple[PlanRow, ...] = ()
+    stored: dict[Fingerprint, PlanRow] = field(default_factory=dict)
     """The slots that the last run of the service gave, until the schedule is taken up."""
 
     def due(self) -> list[Fingerprint]:
-        """The relays that are still to be measured."""
-        stored = [row.fingerprint for row in self.stored]
-        if self.schedule is None:
-            return [*stored, *self.waiting]
-        placed = [placement.fingerprint for placement in self.schedule.placements()]
-        return [*placed, *(one.fingerprint for one in self.schedule.unplaced), *self.waiting]
+        """The relays that are still to be measured, beside those that are queued or in work."""
+        placed = [placement.fingerprint for placement in self.schedule.placements()] if self.schedule else []
+        return [*self.stored, *placed, *self.waiting]
 
 
 @dataclass(slots=True)
@@ -121,6 +118,10 @@ class State:
     """Takes the place of the shared random value in a network that has none."""
     estimates: dict[Fingerprint, Estimate] = field(default_factory=dict)
     """What each relay can probably do."""
+    usual_bytes: int = 0
+    """The estimate of relays of which nothing is known, cell bytes/s."""
+    hosts: dict[Fingerprint, tuple[Fingerprint, ...]] | None = None
+    """Each relay that is co-located with others, and all of them; None until it is asked for."""
     raised: dict[Fingerprint, int] = field(default_factory=dict)
     """Estimates raised by results that were not accepted, cell bytes/s, until one is."""
     period: Period = field(default_factory=lambda: Period(0.0))
@@ -131,6 +132,8 @@ class State:
     """The whole plan has."""
     unsaved: bool = False
     """What progress() gives has changed."""
+    save_failed: bool = False
+    """The store lacks something of plan or progress."""
     next_slot_utc_s: float = 0.0
     """Start of the next slot."""
     tor_up: bool = False
@@ -159,10 +162,9 @@ class State:
 
     def new_meas_id(self) -> MeasId:
         """A random measurement id, 1..2^32-1, that nothing in work has."""
-        used = set(self.measurements) | {request.meas_id for request in self.queue}
         while True:
             meas_id = MeasId(1 + self.draw.below("meas_id", 2**32 - 1))
-            if meas_id not in used:
+            if meas_id not in self.measurements and all(one.meas_id != meas_id for one in self.queue):
                 return meas_id
 
     def progress(self) -> Progress:
@@ -171,7 +173,8 @@ class State:
             InWork(meas.meas_id, meas.relay.fingerprint, meas.relay.nickname, meas.mode, meas.begun.utc_s)
             for meas in self.measurements.values()
         ]
-        return Progress(self.period.start_utc_s, self.period.seed.hex(), self.stand_in.hex(), tuple(in_work))
+        seed, stand_in = self.period.seed.hex(), self.stand_in.hex()
+        return Progress(self.period.start_utc_s, seed, stand_in, tuple(in_work), self.params.layout)
 
     def free_bytes(self, name: str) -> int:
         """What a measurer has left beside its running measurements, cell bytes/s."""

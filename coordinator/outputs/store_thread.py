@@ -66,11 +66,7 @@ class StoreThread:
 
     def save_progress(self, effect: do.SaveProgress) -> None:
         """Remember what a restart has to know."""
-        self._run(self._put_progress, effect.progress)
-
-    def save_plan(self, effect: do.SavePlan) -> None:
-        """Remember what is planned."""
-        self._run(self._put_plan, effect)
+        self._run(self._put_progress, effect)
 
     def read_results(self, effect: do.ReadResults) -> None:
         """Read records."""
@@ -101,16 +97,10 @@ class StoreThread:
             return ev.MeasurementNotStored(record.meas_id, error.reason)
         return ev.MeasurementStored(record.meas_id)
 
-    def _put_progress(self, progress: ev.Progress) -> object | None:
+    def _put_progress(self, effect: do.SaveProgress) -> object | None:
+        progress = _PROGRESS.dump_python(effect.progress, mode="json")
         try:
-            self._store.put_state(PROGRESS_KEY, _PROGRESS.dump_python(progress, mode="json"))
-        except LocalError as error:
-            return ev.StoreFailed(error.reason)
-        return None
-
-    def _put_plan(self, effect: do.SavePlan) -> object | None:
-        try:
-            self._store.save_plan(effect.rows, whole=effect.whole)
+            self._store.save_plan(effect.rows, whole=effect.whole, state={PROGRESS_KEY: progress})
         except LocalError as error:
             return ev.StoreFailed(error.reason)
         return None

@@ -186,7 +186,6 @@ _OUTPUTS: dict[type, Callable[[World, Any], None]] = {
     do.SendToMeasurer: World._to_measurer,
     do.SaveMeasurement: World._save,
     do.SaveProgress: _nothing,
-    do.SavePlan: _nothing,
     do.Log: _nothing,
 }
 """Effect -> what becomes of it; any other is a mistake here and raises KeyError."""

@@ -3,7 +3,7 @@
 import json
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -118,11 +118,8 @@ class Store:
 
     def put_state(self, key: str, value: Any) -> None:
         """Keep `value`, anything that JSON can hold, under `key`."""
-        text = json.dumps(value)
-        statement = sqlite_insert(state).values(key=key, value=text)
-        statement = statement.on_conflict_do_update(index_elements=["key"], set_={"value": text})
         with self._begin() as connection:
-            connection.execute(statement)
+            _put_state(connection, key, value)
 
     def plan(self) -> list[PlanRow]:
         """The current period's plan, by fingerprint."""
@@ -130,9 +127,16 @@ class Store:
             rows = connection.execute(select(plan).order_by(plan.c.fingerprint)).mappings()
             return [PlanRow(**{**row, "fingerprint": Fingerprint(row["fingerprint"])}) for row in rows]
 
-    def save_plan(self, rows: Sequence[PlanRow], *, whole: bool) -> None:
-        """Keep `rows` in place of those of the same relays, or in place of all if they are the `whole` plan."""
+    def save_plan(
+        self, rows: Sequence[PlanRow], *, whole: bool, state: Mapping[str, Any] | None = None
+    ) -> None:
+        """Keep `rows` in place of those of the same relays, or in place of all if they are the `whole` plan.
+
+        What is in `state` is kept as by put_state(), in the same transaction.
+        """
         with self._begin() as connection:
+            for key, value in (state or {}).items():
+                _put_state(connection, key, value)
             if whole:
                 connection.execute(delete(plan))
             if rows:
@@ -166,6 +170,12 @@ class Store:
             "measurement_id",
         )
         return [record_from(rows[key][0], shares[key], _by_party(reports[key])) for key in ids]
+
+
+def _put_state(connection: Connection, key: str, value: Any) -> None:
+    text = json.dumps(value)
+    statement = sqlite_insert(state).values(key=key, value=text)
+    connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_={"value": text}))
 
 
 def _insert(connection: Connection, record: MeasurementRecord) -> None:

@@ -137,15 +137,23 @@ def test_an_offer_of_what_may_not_be_measured_changes_nothing(seen: str) -> None
     assert stranger not in world.plan()
 
 
+def leave(world: World, fingerprint: Fingerprint) -> None:
+    """A consensus without it."""
+    world.relays = tuple(one for one in world.relays if one.fingerprint != fingerprint)
+    world.load(LOOP)
+
+
 def test_a_relay_that_is_gone_has_no_slot_and_its_measurement_ends() -> None:
     world = started(replace(PARAMS, strategy="uniform"), count=8)
     world.sleep(31)
     planned = [fp for fp, row in world.plan().items() if row.slot is not None]
+    leave(world, planned[0])
     world.say(ev.RelayGone(1, planned[0], "it left the consensus"))
     assert world.plan()[planned[0]].slot is None
     while not world.core.state.measurements:
         world.sleep(1.0)
     meas = next(iter(world.core.state.measurements.values()))
+    leave(world, meas.relay.fingerprint)
     world.say(ev.RelayGone(2, meas.relay.fingerprint, "it left the consensus"))
     assert meas.record is not None
     assert meas.record.failure is not None

@@ -104,7 +104,7 @@ def test_a_restart_goes_on_with_the_schedule() -> None:
     assert len(first) + len(planned) == 8
     again = restarted(world, relays)
     again.load()
-    assert {row.fingerprint: row.slot for row in again.core.state.period.stored} == planned
+    assert {fp: row.slot for fp, row in again.core.state.period.stored.items()} == planned
     for slot in range(6, 10):
         run_slots(again, 1)
         assert sorted(begun(again)) == sorted(fp for fp in planned if planned[fp] <= slot)

@@ -98,7 +98,7 @@ class World:
     def plan(self) -> dict[Fingerprint, PlanRow]:
         """The plan as the store has it now."""
         rows: dict[Fingerprint, PlanRow] = {}
-        for effect in self.of(do.SavePlan):
+        for effect in self.of(do.SaveProgress):
             rows = {row.fingerprint: row for row in [*(() if effect.whole else rows.values()), *effect.rows]}
         return rows
 
