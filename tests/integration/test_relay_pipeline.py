@@ -75,7 +75,9 @@ async def test_relays_are_offered_once_in_the_order_of_the_consensus(core: Core)
 
 @pytest.mark.asyncio
 async def test_what_may_not_be_measured_is_not_offered_until_it_may(core: Core) -> None:
-    core.sees(relay(1, running=False), relay(2, ed25519=None), relay(3), filter_text="deny nick:relay3\nallow *\n")
+    core.sees(
+        relay(1, running=False), relay(2, ed25519=None), relay(3), filter_text="deny nick:relay3\nallow *\n"
+    )
     await until(lambda: core.stage("schedule")["passed"] == 2)
     assert core.posted == []
     core.sees(relay(1), relay(2), relay(3))
