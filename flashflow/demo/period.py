@@ -62,15 +62,18 @@ def _measure_all(deployment: PeriodDeployment, console: Console) -> Finding:
         watch.wait_for_change(leaver, joiner)
         watch.wait_for_results(leaver)
         left = _left(watch, leaver, left_utc_s)
-        rows, missing = _rows(watch, deployment, joiner), watch.missing()
-        v3bw = read_v3bw(client) if rows else b""
+        rows = _rows(watch, deployment, joiner)
+        found = period_complaints(rows, left, watch.missing(), deployment.period_plan)
+        if not rows:
+            raise LocalError("; ".join(found))
+        v3bw = read_v3bw(client)
     return Finding(
         rows,
         v3bw,
         period_table(rows, left),
         notes(rows),
-        period_complaints(rows, left, missing, deployment.period_plan),
-        period_document(rows, left, deployment.slot_s, deployment.period_s),
+        found,
+        period_document(joiner.nickname, left, deployment.slot_s, deployment.period_s),
     )
 
 

@@ -104,14 +104,9 @@ def period_table(rows: Sequence[PeriodRow], left: Left) -> Table:
     return Table(columns, [*lines, [left.nickname, *["-"] * 6, "left"]])
 
 
-def period_document(rows: Sequence[PeriodRow], left: Left, slot_s: int, period_s: int) -> dict[str, Any]:
-    """What demo.json has beside what all demos have."""
-    return {
-        "slot_s": slot_s,
-        "period_s": period_s,
-        "joined": [row.nickname for row in rows if row.joined],
-        "left": [asdict(left)],
-    }
+def period_document(joined: str, left: Left, slot_s: int, period_s: int) -> dict[str, Any]:
+    """What demo.json has beside what all demos have; `joined` is a nickname."""
+    return {"slot_s": slot_s, "period_s": period_s, "joined": [joined], "left": [asdict(left)]}
 
 
 def _cells(row: PeriodRow) -> list[str]:

@@ -61,6 +61,6 @@ def test_the_table_goes_by_slot_and_says_who_came_and_went() -> None:
 
 
 def test_what_demo_json_has_beside_the_relays() -> None:
-    made = period_document([row(joined=True), row()], LEFT, 27, 81)
+    made = period_document("relay1", LEFT, 27, 81)
     assert (made["slot_s"], made["period_s"], made["joined"]) == (27, 81, ["relay1"])
     assert [(one["nickname"], one["planned_slot"]) for one in made["left"]] == [("relay2", 1)]
