@@ -11,7 +11,7 @@ help:
 	@echo 'make demo-tor     the same with a private network of stock tor (installs tor if root)'
 	@echo 'make test         tests without network namespaces and without killing processes'
 	@echo 'make test-net     tests against real tor and in network namespaces'
-	@echo 'make test-faults  tests that kill processes'
+	@echo 'make test-faults  whole deployments that are killed, lied to, joined and left'
 	@echo 'make accuracy     150 results beside what relays and links counted, on a machine with nothing else to do (an hour)'
 	@echo 'make check        ruff, mypy, layering'
 	@echo 'make bench        benchmarks, with their limits'

@@ -11,7 +11,7 @@ from flashflow.demo.report import MAX_COUNT_ERROR_PCT
 from support.commands import flashflow
 
 # One deployment at a time: each measures what this machine can do. They wait for slots, which takes them a minute.
-pytestmark = [pytest.mark.net, pytest.mark.xdist_group("deployment")]
+pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("deployment")]
 
 OPTIONS = ("--period", "--rates", "10,8,6,1", "--duration", "3")
 

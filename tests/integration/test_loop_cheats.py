@@ -11,7 +11,7 @@ from flashflow.demo.deployment import Deployment
 from flashflow.demo.plan import Plan
 from support import cheating_far_end, middle_relay
 
-pytestmark = pytest.mark.net  # they need no tor, but half a minute
+pytestmark = pytest.mark.faults  # liars; they need no tor, but half a minute
 
 CHEATS = ("honest", "change", "drop", "invent")
 WRONG = "the relay sent back a cell that is not what it had to make of the one it was sent"

@@ -20,7 +20,7 @@ from flashflow.testnet.counts import median_read_mbps
 from support.waiting import wait_for
 
 # One deployment at a time: each measures what this machine can do. It waits for slots, which takes it a minute or two.
-pytestmark = [pytest.mark.net, pytest.mark.xdist_group("deployment")]
+pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("deployment")]
 
 TOO_LOW = 8
 """True capacity over the estimate."""
