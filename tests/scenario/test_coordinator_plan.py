@@ -1,0 +1,292 @@
+"""The plan under what comes at the wrong moment: each relay has one place in it, whoever comes, goes or fails."""
+
+from dataclasses import replace
+
+import pytest
+
+from coordinator.core import effects as do
+from coordinator.core import events as ev
+from coordinator.core.params import Params
+from flashflow.model.errors import ErrorKind
+from flashflow.model.ids import Fingerprint
+from flashflow.wire import messages as wire
+from support.coordinator_world import MIDNIGHT, World, relay
+
+PARAMS = Params(duration_s=5, warmup_s=2, slot_s=30, period_s=300, strategy="fastest")
+LOOP = "".join(f"allow {relay(n).fingerprint} mode=loop\n" for n in range(1, 9))
+ONE, TWO = relay(1).fingerprint, relay(2).fingerprint
+FLOOR_BYTES = 125_000
+TEAM_BYTES = 125_000_000
+
+
+def started(params: Params = PARAMS, count: int = 2, filter_text: str = LOOP) -> World:
+    world = World(params, tuple(relay(n) for n in range(1, count + 1)))
+    world.start(filter_text=filter_text)
+    return world
+
+
+def restarted(world: World, params: Params | None = None) -> World:
+    """Another run with what this one stored."""
+    again = World(params or world.params, world.relays)
+    again.mono_s, again.utc_s = world.mono_s, world.utc_s
+    again.start(
+        filter_text=LOOP,
+        progress=world.of(do.SaveProgress)[-1].progress,
+        plan=tuple(world.plan().values()),
+    )
+    return again
+
+
+def to_next_slot(world: World) -> None:
+    world.sleep(world.core.state.next_slot_utc_s - world.utc_s + 0.01)
+
+
+def in_work(world: World) -> list[Fingerprint]:
+    return sorted(meas.relay.fingerprint for meas in world.core.state.measurements.values())
+
+
+def report_all(world: World, capacity_bytes: int) -> None:
+    """What runs comes to its end, without being stored yet."""
+    running = [m for m in world.core.state.measurements.values() if m.record is None]
+    for meas in running:
+        for name, share in meas.shares.items():
+            ready = wire.ConnectedToRelay(meas_id=meas.meas_id, n_circs=share.n_circs)
+            world.say(ev.MeasurerSaid(name, ready))
+    world.sleep(world.params.warmup_s)
+    for second in range(1, world.params.duration_s + 1):
+        world.sleep(1.0)
+        for meas in running:
+            total = min(capacity_bytes, meas.allocated_bytes)
+            for name, share in meas.shares.items():
+                recv = total * share.allocated_bytes // meas.allocated_bytes
+                message = wire.BwReport(meas_id=meas.meas_id, second=second, sent_bytes=recv, recv_bytes=recv)
+                world.say(ev.MeasurerSaid(name, message))
+
+
+def store_all(world: World) -> None:
+    for meas_id in list(world.core.state.measurements):
+        world.say(ev.MeasurementStored(meas_id))
+
+
+def fail_all(world: World, kind: ErrorKind = ErrorKind.NETWORK) -> None:
+    for meas in list(world.core.state.measurements.values()):
+        message = wire.Failure(meas_id=meas.meas_id, code="LAUNCH_CIRCS", kind=kind, reason="x")
+        world.say(ev.MeasurerSaid(next(iter(meas.shares)), message))
+    store_all(world)
+
+
+def offer(world: World, fingerprint: Fingerprint = ONE) -> str:
+    (answer,) = world.of(do.AnswerOffer, world.say(ev.RelayOffered(9, fingerprint)))
+    return answer.outcome
+
+
+def test_an_offer_of_a_relay_in_work_gives_it_no_second_slot() -> None:
+    """After a restart of the service every relay is offered."""
+    world = started()
+    to_next_slot(world)
+    assert in_work(world) == [ONE, TWO]
+    assert offer(world) == "it is being measured"
+    report_all(world, FLOOR_BYTES)
+    store_all(world)
+    assert offer(world) == "it is done for this period"
+    for _ in range(5):
+        to_next_slot(world)
+        assert not in_work(world)
+
+
+def test_a_relay_that_is_offered_between_a_restart_and_its_first_slot_is_placed() -> None:
+    world = started(replace(PARAMS, strategy="uniform"), count=4)
+    to_next_slot(world)
+    assert any(row.slot is not None for row in world.plan().values())
+    again = restarted(world)
+    again.relays = tuple(relay(n) for n in range(1, 6))
+    again.load(LOOP)
+    offer(again, relay(5).fingerprint)
+    to_next_slot(again)
+    assert again.plan()[relay(5).fingerprint].slot is not None or relay(5).fingerprint in in_work(again)
+
+
+def test_a_relay_without_room_is_placed_once_when_there_is_room() -> None:
+    """It is offered while it waits, and the team grows."""
+    world = started(replace(PARAMS, period_s=60), count=8)
+    world.core.state.raised = {relay(n).fingerprint: TEAM_BYTES // 4 for n in range(1, 9)}
+    world.load(LOOP)
+    to_next_slot(world)
+    waiting = list(world.core.state.period.waiting)
+    assert len(waiting) > 1
+    assert offer(world, waiting[0]) == "no slot has room for it"
+    for name in ("m3", "m4", "m5", "m6", "m7", "m8"):
+        world.say(ev.MeasurerJoined(name, TEAM_BYTES, "127.0.0.1"))
+    fail_all(world, ErrorKind.PEER)
+    to_next_slot(world)
+    placed = [p.fingerprint for p in world.core.state.period.schedule.placements()]  # type: ignore[union-attr]
+    everywhere = placed + in_work(world)
+    assert set(waiting) <= set(everywhere)
+    assert len(everywhere) == len(set(everywhere))
+    assert not world.core.state.period.waiting
+
+
+def test_an_estimate_from_the_others_stays_after_a_failure() -> None:
+    """Nobody has measured relay 1: it counts as the 75th percentile, at its second chance too."""
+    others = tuple(relay(n, unmeasured=False, consensus_weight_kb=4000) for n in range(2, 6))
+    world = World(PARAMS, (relay(1), *others))
+    world.start(filter_text=LOOP)
+    to_next_slot(world)
+    rates = [m.allocated_bytes for m in world.core.state.measurements.values() if m.relay.fingerprint == ONE]
+    fail_all(world)
+    to_next_slot(world)
+    again = [m.allocated_bytes for m in world.core.state.measurements.values() if m.relay.fingerprint == ONE]
+    assert rates == again
+    assert rates[0] > 4_000_000
+
+
+def test_what_is_stored_in_the_next_period_changes_nothing_there() -> None:
+    world = started(count=1)
+    world.utc_s = MIDNIGHT + 265.0
+    to_next_slot(world)
+    report_all(world, FLOOR_BYTES)
+    world.utc_s = MIDNIGHT + 299.9
+    for name in ("m1", "m2"):
+        world.say(ev.MeasurerGone(name, "gone"))
+    world.sleep(1.0)  # a period without a schedule yet
+    store_all(world)
+    for name in ("m1", "m2"):
+        world.say(ev.MeasurerJoined(name, TEAM_BYTES // 2, "127.0.0.1"))
+    to_next_slot(world)
+    assert in_work(world) == [ONE]
+
+
+def test_a_result_that_is_lost_is_no_result() -> None:
+    """The store takes nothing for a minute: the relay gets its second chance."""
+    world = started(count=1)
+    to_next_slot(world)
+    report_all(world, FLOOR_BYTES)
+    (meas_id,) = world.core.state.measurements
+    for _ in range(13):
+        world.say(ev.MeasurementNotStored(meas_id, "disk full"))
+        world.sleep(5.0)
+    assert meas_id not in world.core.state.measurements
+    assert ONE not in world.core.state.period.done
+    to_next_slot(world)
+    to_next_slot(world)
+    assert world.core.state.period.runs[ONE] == 2
+
+
+def test_plan_and_progress_are_saved_together_and_again_if_that_failed() -> None:
+    world = started()
+    to_next_slot(world)
+    saved = world.of(do.SaveProgress)[-1]
+    assert {left.fingerprint for left in saved.progress.in_work} == {ONE, TWO}
+    assert {row.fingerprint: row.runs for row in saved.rows} == {ONE: 1, TWO: 1}
+    world.effects.clear()
+    world.say(ev.StoreFailed("disk full"))
+    assert not world.of(do.SaveProgress)
+    to_next_slot(world)
+    again = world.of(do.SaveProgress)[-1]
+    assert again.whole
+    assert {row.fingerprint: row.runs for row in again.rows} == {ONE: 1, TWO: 1}
+
+
+def test_a_restart_with_other_slots_makes_another_schedule_for_the_rest_of_the_period() -> None:
+    world = started(replace(PARAMS, strategy="uniform", slot_s=30), count=8)
+    to_next_slot(world)
+    first = in_work(world)
+    fail_all(world, ErrorKind.PEER)
+    again = restarted(world, replace(PARAMS, slot_s=60))
+    to_next_slot(again)
+    assert in_work(again) == [relay(n).fingerprint for n in range(1, 9) if relay(n).fingerprint not in first]
+
+
+def test_a_restart_with_another_period_begins_it_anew() -> None:
+    world = started(count=2)
+    to_next_slot(world)
+    fail_all(world, ErrorKind.PEER)
+    again = restarted(world, replace(PARAMS, period_s=600))
+    to_next_slot(again)
+    assert in_work(again) == [ONE, TWO]
+
+
+def test_a_clock_that_goes_back_by_several_periods_begins_nothing_twice() -> None:
+    world = started(count=4)
+    world.sleep(3600)
+    world.utc_s -= 3600.0
+    before = len(world.of(do.SaveMeasurement))
+    world.sleep(3000)
+    assert len(world.of(do.SaveMeasurement)) == before
+    world.sleep(1200)
+    assert len(world.of(do.SaveMeasurement)) > before
+
+
+def test_a_clock_that_was_far_ahead_does_not_stop_the_service() -> None:
+    world = started(count=1)
+    world.utc_s += 10 * 86400.0
+    world.sleep(61)
+    world.utc_s -= 10 * 86400.0
+    fail_all(world)
+    world.sleep(61)
+    assert in_work(world) == [ONE]
+
+
+def test_a_slot_without_a_team_gives_up_what_was_queued_for_the_last_one() -> None:
+    world = started(count=2)
+    world.sleep(25)
+    world.say(ev.CtrlSaid(1, "measure relay2"))  # the whole team
+    to_next_slot(world)
+    assert [request.fingerprint for request in world.core.state.queue] == [ONE]
+    for name in ("m1", "m2"):
+        world.say(ev.MeasurerGone(name, "gone"))
+    to_next_slot(world)
+    assert world.core.state.queue == []
+    assert ONE in world.core.state.period.waiting
+
+
+def test_a_relay_whose_going_is_heard_of_when_it_is_back_keeps_its_slot() -> None:
+    world = started(replace(PARAMS, strategy="uniform"))
+    to_next_slot(world)
+    before = world.plan()
+    (answer,) = world.of(do.AnswerOffer, world.say(ev.RelayGone(4, ONE, "it left the consensus")))
+    assert answer.outcome == "it is back"
+    assert world.plan() == before
+
+
+def test_a_relay_that_is_queued_and_leaves_is_measured_when_it_is_back() -> None:
+    world = started()
+    world.sleep(25)
+    world.say(ev.CtrlSaid(1, "measure relay2"))
+    to_next_slot(world)
+    assert [request.fingerprint for request in world.core.state.queue] == [ONE]
+    world.relays = (relay(2),)
+    world.load(LOOP)
+    assert world.core.state.queue == []
+    world.relays = (relay(1), relay(2))
+    world.load(LOOP)
+    fail_all(world)
+    to_next_slot(world)
+    assert ONE in in_work(world)
+
+
+@pytest.mark.parametrize(("mbit", "bytes_per_s"), [(2, 250_000), (1000, 369_141)])
+def test_a_filters_limit_that_falls_binds_in_the_slot_that_is_planned(mbit: int, bytes_per_s: int) -> None:
+    world = started(replace(PARAMS, strategy="uniform"))
+    to_next_slot(world)
+    world.load(f"allow {ONE} mode=loop rate={mbit}\nallow {TWO} mode=loop rate={mbit}\n")
+    while not in_work(world):
+        to_next_slot(world)
+    for meas in world.core.state.measurements.values():
+        assert bytes_per_s - 2 <= meas.allocated_bytes <= bytes_per_s
+        assert meas.limited == (mbit == 2)
+
+
+def test_the_slot_timer_keeps_to_the_allowance_that_controllers_use_up() -> None:
+    """Two measurements that a controller asked for are ahead of the planned one in the queue."""
+    world = started(count=2)
+    world.sleep(20)
+    for name in ("relay2", "relay1", "relay1"):
+        world.say(ev.CtrlSaid(1, f"measure {name}"))
+    to_next_slot(world)
+    queued = [(r.fingerprint, r.scheduled) for r in world.core.state.queue]
+    assert queued == [(ONE, False), (ONE, False), (ONE, True)]
+    for _ in range(4):
+        fail_all(world)
+    assert world.core.state.period.runs[ONE] == 2
+    assert ONE in world.core.state.period.done
