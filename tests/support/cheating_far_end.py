@@ -25,11 +25,12 @@ INVENTED_CELLS = 1000
 
 
 class Change(LoopCircuits):
-    """Changes a byte of what it passes on."""
+    """Changes a byte of each cell that it passes on."""
 
     def _turn(self, run, stream):
         known = super()._turn(run, stream)
-        stream[run[1] * PAYLOAD_BYTES + 100] ^= 1
+        for cell in range(run[1], run[2]):
+            stream[cell * PAYLOAD_BYTES + 100] ^= 1
         return known
 
 
