@@ -41,7 +41,11 @@ def start_what_fits(state: State, now: Now) -> list[Effect]:
             continue
         if (request.mode == "echo" and not state.tor_up) or _is_measured(state, request.fingerprint):
             continue
-        rates = allocate(state, request) if request.rates is None else _as_scheduled(state, request.rates)
+        rates = (
+            allocate(state, request)
+            if request.rates is None
+            else _as_scheduled(state, request, request.rates)
+        )
         if not rates:
             break
         state.queue.remove(request)
@@ -49,8 +53,16 @@ def start_what_fits(state: State, now: Now) -> list[Effect]:
     return effects
 
 
-def _as_scheduled(state: State, rates: dict[str, int]) -> dict[str, int]:
-    """What the schedule gives, if it is there and free; empty if the measurement has to wait."""
+def _as_scheduled(state: State, request: Request, planned: dict[str, int]) -> dict[str, int]:
+    """What the schedule gives, if it is there and free; empty if the measurement has to wait.
+
+    Less if the filter's limit has fallen since the slot was chosen.
+    """
+    limit, total = state.rules[request.fingerprint].rate_limit_bytes, sum(planned.values())
+    rates = planned
+    if limit is not None and limit < total:
+        request.limited = True
+        rates = {name: less for name, rate in planned.items() if (less := rate * limit // total)}
     team = {measurer.name for measurer in state.connected_team()}
     return rates if all(name in team and state.free_bytes(name) >= rates[name] for name in rates) else {}
 

@@ -93,6 +93,8 @@ def on_stop(state: State, event: StopRequested, now: Now) -> list[Effect]:
     effects: list[Effect] = [do.info(f"stopping after {len(state.measurements)} running measurements")]
     for request in state.queue:
         effects += drop_request(request, failure)
+        if request.scheduled:
+            planning.wait(state, request.fingerprint)
     state.queue.clear()
     return effects
 
@@ -162,7 +164,7 @@ def _begin(state: State, placement: Placement, rates: dict[str, int]) -> None:
         planning.wait(state, fingerprint)
     else:
         request = new_request(state, state.relays[fingerprint], scheduled=True)
-        request.rates = planning.within_limit(state, fingerprint, rates)
+        request.rates = rates
         request.limited = planning.is_limited(state, placement)
         state.queue.append(request)
 
@@ -182,7 +184,9 @@ def on_gone(state: State, event: RelayGone, now: Now) -> list[Effect]:
     """A relay went: it has no slot any more, and what is in work ends; unless it has come back since."""
     relay = state.relays.get(event.fingerprint)
     if relay is not None and refusal(state, relay) is None:
-        return [do.AnswerOffer(event.offer_id, "it is back")]
+        return [
+            do.AnswerOffer(event.offer_id, f"it is back: {planning.offer(state, event.fingerprint, now)}")
+        ]
     planning.forget(state, event.fingerprint)
     effects: list[Effect] = []
     for meas in list(state.measurements.values()):

@@ -61,14 +61,6 @@ def is_limited(state: State, placement: Placement) -> bool:
     return placement.capped or (limit is not None and placement.rate_bytes >= limit)
 
 
-def within_limit(state: State, fingerprint: Fingerprint, rates: dict[str, int]) -> dict[str, int]:
-    """What measurers give to the relay, less if the filter's limit has fallen since its slot was chosen."""
-    limit, total = state.rules[fingerprint].rate_limit_bytes, sum(rates.values())
-    if limit is None or limit >= total:
-        return rates
-    return {name: less for name, rate in rates.items() if (less := rate * limit // total)}
-
-
 def ended(state: State, meas: Measurement, record: MeasurementRecord, now: Now) -> None:
     """A measurement is over: the estimate follows an accepted result, and doubles with one that was not."""
     fingerprint = record.fingerprint
@@ -145,7 +137,7 @@ def _change_team(state: State, schedule: Schedule, team: dict[str, int], slot: i
     moved = schedule.change_team(team, slot)
     for fingerprint in waiting:
         del state.period.waiting[fingerprint]
-    mark(state, *waiting, *(placement.fingerprint for placement in moved))
+    state.new_plan = True  # who stays may have another rate or crew
     _wait_for_room(state, schedule)
     return [do.info(f"the team changed: {len(moved)} relays had to leave their slot")] if moved else []
 
@@ -379,6 +371,7 @@ def _take_up(state: State, team: dict[str, int], slot: int) -> list[Effect]:
     ]
     period.groups = {p.fingerprint: p.group for p in placements if p.group is not None}
     period.schedule = Schedule.restore(_schedule(state, 0).slots, placements, team, slot)
+    _wait_for_room(state, period.schedule)  # the team may be smaller by now
     period.stored = {}
     state.new_plan = True
     return [do.info(f"the schedule goes on with {len(placements)} relays that have a slot")]

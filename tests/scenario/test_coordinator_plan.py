@@ -245,7 +245,7 @@ def test_a_relay_whose_going_is_heard_of_when_it_is_back_keeps_its_slot() -> Non
     to_next_slot(world)
     before = world.plan()
     (answer,) = world.of(do.AnswerOffer, world.say(ev.RelayGone(4, ONE, "it left the consensus")))
-    assert answer.outcome == "it is back"
+    assert answer.outcome.startswith("it is back: slot ")
     assert world.plan() == before
 
 
@@ -290,3 +290,34 @@ def test_the_slot_timer_keeps_to_the_allowance_that_controllers_use_up() -> None
         fail_all(world)
     assert world.core.state.period.runs[ONE] == 2
     assert ONE in world.core.state.period.done
+
+
+def test_a_limit_that_falls_while_a_relay_is_queued_binds() -> None:
+    world = started()
+    world.sleep(25)
+    world.say(ev.CtrlSaid(1, "measure relay2"))
+    to_next_slot(world)
+    assert [request.fingerprint for request in world.core.state.queue] == [ONE]
+    world.load(f"allow {ONE} mode=loop rate=1\nallow {TWO} mode=loop\n")
+    fail_all(world)
+    (meas,) = [m for m in world.core.state.measurements.values() if m.relay.fingerprint == ONE]
+    assert FLOOR_BYTES - 2 <= meas.allocated_bytes <= FLOOR_BYTES
+    assert meas.limited
+
+
+def test_who_loses_the_slot_to_a_smaller_team_after_a_restart_waits() -> None:
+    world = started(replace(PARAMS, period_s=60), count=4)
+    world.core.state.raised = {relay(n).fingerprint: TEAM_BYTES // 8 for n in range(1, 5)}
+    world.load(LOOP)
+    to_next_slot(world)
+    planned = {fp for fp, row in world.plan().items() if row.slot is not None}
+    assert len(planned) == 2
+    again = World(world.params, world.relays)
+    again.mono_s, again.utc_s = world.mono_s, world.utc_s
+    progress, plan = world.of(do.SaveProgress)[-1].progress, tuple(world.plan().values())
+    again.say(ev.Started(b"\x07" * 32, (), (), progress, plan, secret=b"\x08" * 32))
+    again.load(LOOP)
+    again.say(ev.MeasurerJoined("m1", 1, "127.0.0.1"))
+    to_next_slot(again)
+    (measured,) = in_work(again)
+    assert planned - {measured} <= again.core.state.period.waiting.keys()
