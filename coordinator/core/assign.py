@@ -15,7 +15,7 @@ from coordinator.core.planning import count_run, done_with, may_run
 from coordinator.core.state import Measurer, Request, State
 from flashflow.model.circuits import echo_circuits, loop_circuits
 from flashflow.model.clock import Now
-from flashflow.model.ids import Fingerprint, Mode
+from flashflow.model.ids import Mode
 from flashflow.model.network import NetworkLimits, network_limits
 from flashflow.model.relay import RelayInfo
 from flashflow.torctl import commands
@@ -33,27 +33,37 @@ def start_what_fits(state: State, now: Now) -> list[Effect]:
 
     One that waits for the Tor client, or for another measurement of its relay to end, holds up nobody else.
     """
+    if state.draining or not state.queue:
+        return []
     effects: list[Effect] = []
-    for request in [] if state.draining else list(state.queue):
+    free = {measurer.name: state.free_bytes(measurer.name) for measurer in state.connected_team()}
+    measured = {meas.relay.fingerprint for meas in state.measurements.values()}
+    for request in list(state.queue):
         if request.scheduled and not may_run(state, request.fingerprint):
             state.queue.remove(request)  # a controller has had it measured meanwhile
             done_with(state, request.fingerprint)
             continue
-        if (request.mode == "echo" and not state.tor_up) or _is_measured(state, request.fingerprint):
+        if (request.mode == "echo" and not state.tor_up) or request.fingerprint in measured:
             continue
+        planned = request.rates
         rates = (
-            allocate(state, request)
-            if request.rates is None
-            else _as_scheduled(state, request, request.rates)
+            allocate(state, request, free)
+            if planned is None
+            else _as_scheduled(state, request, planned, free)
         )
         if not rates:
             break
+        for name, rate in rates.items():
+            free[name] -= rate
+        measured.add(request.fingerprint)
         state.queue.remove(request)
         effects += _start(state, request, rates, now)
     return effects
 
 
-def _as_scheduled(state: State, request: Request, planned: dict[str, int]) -> dict[str, int]:
+def _as_scheduled(
+    state: State, request: Request, planned: dict[str, int], free: dict[str, int]
+) -> dict[str, int]:
     """What the schedule gives, if it is there and free; empty if the measurement has to wait.
 
     Less if the filter's limit has fallen since the slot was chosen.
@@ -63,15 +73,10 @@ def _as_scheduled(state: State, request: Request, planned: dict[str, int]) -> di
     if limit is not None and limit < total:
         request.limited = True
         rates = {name: less for name, rate in planned.items() if (less := rate * limit // total)}
-    team = {measurer.name for measurer in state.connected_team()}
-    return rates if all(name in team and state.free_bytes(name) >= rates[name] for name in rates) else {}
+    return rates if all(free.get(name, -1) >= rates[name] for name in rates) else {}
 
 
-def _is_measured(state: State, fingerprint: Fingerprint) -> bool:
-    return any(meas.relay.fingerprint == fingerprint for meas in state.measurements.values())
-
-
-def allocate(state: State, request: Request) -> dict[str, int]:
+def allocate(state: State, request: Request, free: dict[str, int]) -> dict[str, int]:
     """Measurer -> cell bytes/s for this relay out of what is free; empty if it has to wait.
 
     f x estimate, or the whole team without an estimate; never more than the filter's rate limit for the relay. A relay
@@ -79,8 +84,8 @@ def allocate(state: State, request: Request) -> dict[str, int]:
     """
     team = state.connected_team()
     capacity = sum(nlargest(MAX_MEASURERS, (measurer.capacity_bytes for measurer in team)))
-    rooms = [(state.free_bytes(measurer.name), measurer.name) for measurer in team]
-    free = {name: room for room, name in sorted(nlargest(MAX_MEASURERS, rooms), key=lambda pair: pair[1])}
+    rooms = nlargest(MAX_MEASURERS, ((room, name) for name, room in free.items()))
+    free = {name: room for room, name in sorted(rooms, key=lambda pair: pair[1])}
     wanted = min(capacity, _wanted_bytes(state, request, capacity))
     request.limited = wanted < _unlimited_bytes(state, request, capacity + 1)
     total_free = sum(free.values())

@@ -126,10 +126,9 @@ def next_timer(state: State, now: Now) -> float:
     times = [state.next_refresh_s, state.next_v3bw_s]
     if not state.draining:
         times.append(now.mono_s + until_slot)
-    for meas in state.measurements.values():
-        times.append(meas.deadline_s)
-        if meas.save_again_s is not None:
-            times.append(meas.save_again_s)
+    in_work = state.measurements.values()
+    times += [meas.deadline_s for meas in in_work]
+    times += [meas.save_again_s for meas in in_work if meas.save_again_s is not None]
     return min(times)
 
 

@@ -112,6 +112,8 @@ class Schedule:
         """What each crew (row) has left in each slot; nothing in slots before the present team's."""
         self._in_slot: dict[int, dict[Fingerprint, Placement]] = {}
         self._of: dict[Fingerprint, dict[int, Placement]] = {}
+        self._mates: dict[int | None, set[Fingerprint]] = {}
+        """Who was ever placed as a member of each group."""
 
     def __repr__(self) -> str:
         return f"Schedule({self.slots}, {list(self.placements())}, unplaced={self.unplaced})"
@@ -129,7 +131,11 @@ class Schedule:
         Never a slot in which the relay is already, and no more of them than its allowance.
         """
         grouped = candidate.group is not None
-        mates = {p.slot for p in self.placements() if p.group == candidate.group} if grouped else set()
+        mates = (
+            {slot for mate in self._mates.get(candidate.group, ()) for slot in self._of[mate]}
+            if grouped
+            else set()
+        )
 
         def order(item: Item, slots: NDArray[np.intp]) -> Iterator[int]:
             yield from (int(slot) for slot in slots if slot in mates)
@@ -325,6 +331,8 @@ class Schedule:
     def _enter(self, placement: Placement) -> None:
         self._in_slot.setdefault(placement.slot, {})[placement.fingerprint] = placement
         self._of.setdefault(placement.fingerprint, {})[placement.slot] = placement
+        if placement.group is not None:
+            self._mates.setdefault(placement.group, set()).add(placement.fingerprint)
 
     def _drop(self, placement: Placement) -> None:
         del self._of[placement.fingerprint][placement.slot]
