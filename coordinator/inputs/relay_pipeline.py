@@ -77,7 +77,7 @@ class RelayPipeline:
         self._stop = threading.Event()
         self._newest = _Consensus(0, {}, {})
         self._looked_at: dict[Fingerprint, int] = {}
-        """Relay -> the number of the consensus in which it was detected last; the detecting thread's."""
+        """Relay -> the number of the consensus in which it was detected last."""
         self._offered: set[Fingerprint] = set()
         """Relays that the core was offered and that did not go since."""
         self._lock = threading.Lock()
@@ -181,6 +181,7 @@ class RelayPipeline:
             LOG.debug("relay %s: %s", found.fingerprint, hand_over(found))
             with self._lock:
                 self._offered.discard(found.fingerprint)
+            self._looked_at.pop(found.fingerprint, None)  # it may be back already
         finally:
             with self._lock:
                 self._leaving.discard(found.fingerprint)

@@ -1,7 +1,6 @@
 """Between a MeasurementRecord and its rows."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import RowMapping
@@ -91,7 +90,7 @@ def latest_result(row: RowMapping) -> LatestResult:
 def plan_row(row: PlanRow) -> Row:
     """The row of the plan table."""
     counts = {name: _count(getattr(row, name)) for name in ("rate_bytes", "wanted_bytes", "raised_bytes")}
-    return {**asdict(row), **counts}
+    return {name: getattr(row, name) for name in PlanRow.__slots__} | counts
 
 
 def record_from(

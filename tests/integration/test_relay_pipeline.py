@@ -20,11 +20,11 @@ EVENTUALLY_S = 20.0
 class Core:
     """Takes what is posted and answers it, unless it is to be silent."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeout_s: float = 0.2) -> None:
         self.posted: list[ev.RelayOffered | ev.RelayGone] = []
         self.silent = False
         self.pipeline = RelayPipeline(
-            RelayPipelineSettings(tries=2, retry_after_s=0.01, timeout_s=0.2), self.post
+            RelayPipelineSettings(tries=2, retry_after_s=0.01, timeout_s=timeout_s), self.post
         )
 
     def post(self, event: object) -> None:
@@ -99,6 +99,29 @@ async def test_what_leaves_is_taken_back_with_its_reason_and_comes_again(core: C
     core.sees(relay(1), relay(2), relay(3))
     await until(lambda: len(core.seen(ev.RelayOffered)) == 5)
     assert core.seen(ev.RelayOffered)[3:] == fingerprints(1, 3)
+
+
+@pytest.mark.asyncio
+async def test_what_is_back_before_the_core_has_let_it_go_is_offered_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relay_pipeline, "DETECT_EVERY_S", 0.01)
+    core = Core(timeout_s=EVENTUALLY_S)
+    core.pipeline.start()
+    try:
+        core.sees(relay(1), relay(2))
+        await until(lambda: core.stage("schedule")["passed"] == 2)
+        core.silent = True
+        core.sees(relay(2))
+        await until(lambda: core.seen(ev.RelayGone) == fingerprints(1))
+        core.sees(relay(1), relay(2), relay(3))
+        await until(lambda: core.seen(ev.RelayOffered) == fingerprints(1, 2, 3))  # this one was looked at
+        core.silent = False
+        for event in core.posted[-2:]:
+            core.pipeline.answer(AnswerOffer(event.offer_id, "not scheduled any more"))
+        await until(lambda: core.seen(ev.RelayOffered) == fingerprints(1, 2, 3, 1))
+    finally:
+        await core.pipeline.stop()
 
 
 @pytest.mark.asyncio

@@ -182,6 +182,15 @@ def test_changed_rows_take_the_place_of_their_relays_rows(store: Store) -> None:
     assert store.plan() == [plan_row(FINGERPRINT), changed]
 
 
+def test_plan_and_state_are_kept_together_or_not_at_all(store: Store) -> None:
+    store.save_plan([plan_row(FINGERPRINT)], whole=True, state={"progress": 1})
+    assert (store.plan(), store.get_state("progress")) == ([plan_row(FINGERPRINT)], 1)
+    not_for_the_table: Any = None
+    with pytest.raises(LocalError):
+        store.save_plan([plan_row(OTHER, rate_bytes=not_for_the_table)], whole=True, state={"progress": 2})
+    assert (store.plan(), store.get_state("progress")) == ([plan_row(FINGERPRINT)], 1)
+
+
 def test_a_whole_plan_takes_the_place_of_everything(store: Store) -> None:
     store.save_plan([plan_row(FINGERPRINT)], whole=True)
     store.save_plan([plan_row(OTHER)], whole=True)
