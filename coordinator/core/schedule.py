@@ -5,6 +5,7 @@ so that nobody can tell it in advance; `fastest` takes the first. So are those t
 What else comes later (new relays, missed slots, second measurements) takes the first slot with room and moves nobody.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -340,12 +341,14 @@ class Schedule:
 
 
 def _items(candidates: Iterable[Candidate]) -> list[Item]:
-    """The candidates with each group as one, largest first."""
+    """The candidates with each group as one, largest first; a relay that is to be measured again is apart."""
     ordered = sorted(candidates, key=lambda c: (-c.rate_bytes, c.fingerprint))
-    together: dict[int | Fingerprint, list[Candidate]] = {}
+    together: dict[tuple[int | Fingerprint, int], list[Candidate]] = {}
+    times: Counter[Fingerprint] = Counter()
     for candidate in ordered:
         key = candidate.fingerprint if candidate.group is None else candidate.group
-        together.setdefault(key, []).append(candidate)
+        together.setdefault((key, times[candidate.fingerprint]), []).append(candidate)
+        times[candidate.fingerprint] += 1
     items = [tuple(members) for members in together.values()]
     return sorted(items, key=lambda item: -sum(candidate.rate_bytes for candidate in item))
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from coordinator.core import schedule as module
@@ -115,8 +115,17 @@ class Period:
             assert schedule.free_bytes(slot) == sum(self.teams[newest].values()) - used
 
 
+TEAM_OF_ELEVEN = {f"m{number}": 10 + number % 7 for number in range(11)}
+
+
 @settings(max_examples=300, deadline=None)
 @given(slots(), TEAMS, relays(0, max_size=40), STEPS)
+@example(  # relays with two slots each lose both with their team
+    Slots(2, SEED),
+    TEAM_OF_ELEVEN,
+    [Candidate(fingerprint(number), 1) for number in range(0, 42, 7)],
+    [*[("next", 0, 1, {})] * 6, ("team", 0, 1, {}), ("team", 0, 1, TEAM_OF_ELEVEN)],
+)
 def test_whatever_happens(
     period: Slots, team: dict[str, int], candidates: list[Candidate], steps: list[tuple[Any, ...]]
 ) -> None:
