@@ -143,9 +143,14 @@ def _to_blame(team: Team, error: FlashFlowError) -> list[Running]:
 
 
 def _make_work_folder() -> Path:
-    """In TMPDIR, unless that is too long for the Unix sockets in it (107 bytes, unix(7))."""
+    """In TMPDIR, unless that is too long for the Unix sockets in it (107 bytes, unix(7)).
+
+    The longest is TMPDIR/flashflow-demo-xxxxxxxx/coord/directory/control.
+    """
     parent = tempfile.gettempdir()
-    return Path(tempfile.mkdtemp(prefix="flashflow-demo-", dir=parent if len(parent) <= 60 else "/tmp"))
+    return Path(
+        tempfile.mkdtemp(prefix="flashflow-demo-", dir=parent if len(os.fsencode(parent)) <= 59 else "/tmp")
+    )
 
 
 def _make_folder(path: Path) -> Path:

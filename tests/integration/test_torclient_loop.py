@@ -320,15 +320,13 @@ def fingerprint_of(target):
     return Fingerprint(target.rsa_fingerprint.hex().upper())
 
 
-@pytest.mark.net
-@pytest.mark.parametrize("rate_mbps", [8, 40])
-async def test_stock_tor_is_measured_as_it_counts_itself(tmp_path, rate_mbps):
+async def as_it_counts_itself(folder, rate_mbps):
     """Its limit is a small part of what is asked for: settled within the warm-up all the same."""
-    need_tor()
-    with CountedTor(tmp_path, rate_mbps) as tor:
+    folder.mkdir()
+    with CountedTor(folder, rate_mbps) as tor:
         target = tor.target()
-        with far_end_process(tmp_path, fingerprint_of(target)) as (_, far_ends):
-            async with TorClient(tmp_path / "client") as client:
+        with far_end_process(folder, fingerprint_of(target)) as (_, far_ends):
+            async with TorClient(folder / "client") as client:
                 looped = await loop_through(client, target, far_ends, n_circs=8, dur_s=15)
         assert looped.end.success, looped.end
         assert [report.second for report in looped.reports] == list(range(1, 16))
@@ -343,6 +341,13 @@ async def test_stock_tor_is_measured_as_it_counts_itself(tmp_path, rate_mbps):
         )
         assert sent - came < 0.25 / 15 * came
     print(f"{rate_mbps}: {looped.mean_mbps():.2f} {looped.tor_mean_mbps(tor):.2f} Mbit/s")
+
+
+@pytest.mark.net
+async def test_stock_tor_is_measured_as_it_counts_itself(tmp_path):
+    """Two of them at once, each by a client of its own."""
+    need_tor()
+    await asyncio.gather(*(as_it_counts_itself(tmp_path / str(rate), rate) for rate in (8, 40)))
 
 
 @pytest.mark.net
@@ -417,17 +422,20 @@ async def test_a_network_that_allows_less_is_heeded_and_who_does_not_is_refused(
                     held.enter_context(closing(OrClient(address)))
                 async with TorClient(tmp_path / "other") as client:
                     looped = await loop_through(client, target, far_ends, n_circs=40, dur_s=4, may_fail=True)
-                    failed = [
-                        event.reason for event in client.events if getattr(event, "status", "") == "FAILED"
-                    ]
+                    failed, built = (
+                        [event.reason for event in client.events if getattr(event, "status", "") == status]
+                        for status in ("FAILED", "BUILT")
+                    )
         refused = node.defences()
     assert n_circs == 10
     assert not [what for what, count in heeded.items() if count and ("rejected" in what or "marked" in what)]
     assert (looped.end.success, looped.end.reason) == (False, "TOO_FEW_CIRCUITS")
     assert set(failed) == {"LINK_FAILED"}
     assert describe("LINK_FAILED")[1] == "no connection to the relay: it refused or closed it, or it broke"
-    # 40 asked for, 10 of them built at most: those after the first refusal were never opened.
-    assert len(failed) >= 30
+    # 40 asked for. Tor closes a connection once more than 20 are there before it, so 11 beside the 10 that are held;
+    # those after the first refusal were never opened.
+    assert len(built) <= 11
+    assert len(failed) > 20
     assert 1 <= refused["same address concurrent connections rejected"] <= 10
 
 

@@ -49,7 +49,8 @@ def test_a_signal_ends_every_tor_within_two_seconds(tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as demo:
         assert demo.stdout is not None
-        assert b"1 relays of stock tor" in demo.stdout.readline()
+        first = demo.stdout.readline()
+        assert b"1 relays of stock tor" in first, first + demo.stdout.read()
         processes = psutil.Process(demo.pid).children(recursive=True)
         assert (
             sum(process.name() == "tor" for process in processes) == 5

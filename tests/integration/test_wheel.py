@@ -36,7 +36,7 @@ def test_the_wheel_holds_the_three_packages_and_their_data(wheel: Path) -> None:
     assert not [name for name in names if name.endswith(".pyc")]
 
 
-@pytest.mark.net  # it fills an environment from the package index, which takes a minute
+@pytest.mark.faults  # a whole deployment, in an environment filled from the package index: it takes a minute
 @pytest.mark.timeout(400)
 def test_an_installation_from_the_wheel_runs_the_demo(wheel: Path, tmp_path: Path) -> None:
     """Dependencies come from the same lock that make uses."""
