@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,14 +23,18 @@ from flashflow.model.errors import LocalError
 from flashflow.shell.files import lock_datadir, make_private_dir, write_private
 from flashflow.shell.loop import Loop, read_clocks
 from flashflow.shell.parent import own_command
+from flashflow.shell.refusals import RefusalLog
 from flashflow.shell.sessions import PeerGone, PeerJoined, PeerMessage, PeerRefused, SessionServer
 from flashflow.shell.signals import StopSignals
 from flashflow.shell.tasks import TaskGroupOfNamed
 from flashflow.shell.toroutput import TorOutput
 from flashflow.store.store import Store
 from flashflow.torctl.client import SendTorCommand
+from flashflow.wire.events import NotDelivered
 
 SECRET_BYTES = 32
+SHOWN_UNDELIVERED = 5
+"""A line in the log names so many messages that were not delivered."""
 FAILURES_WITHIN_S = 7 * 86400
 """Failures this recent are counted per relay."""
 
@@ -77,6 +83,7 @@ class CoordinatorService:
         self._store = store
         self._tasks = TaskGroupOfNamed(self._bug)
         self._core = Coordinator(params_of(config))
+        self._refusals = RefusalLog(time.monotonic)
         self._ctrl = CtrlServer(make_cookie(config.datadir), self._post)
         self._sessions = SessionServer(
             key_file=config.key, peers_dir=config.keydir, on_event=self._on_session
@@ -127,6 +134,14 @@ class CoordinatorService:
     def _show_pipeline(self, effect: do.ShowPipeline) -> None:
         self._ctrl.send(do.SendToCtrl(effect.conn, "OK", self._pipeline.view()))
 
+    def _show_measurers(self, effect: do.ShowMeasurers) -> None:
+        figures = self._sessions.figures()
+        rows = [
+            {**row, "session": asdict(figures[row["name"]]) if row["name"] in figures else None}
+            for row in effect.team["measurers"]
+        ]
+        self._ctrl.send(do.SendToCtrl(effect.conn, "OK", {"measurers": rows}))
+
     def _bug(self, error: BaseException) -> None:
         self._loop.fail(error)
 
@@ -162,6 +177,7 @@ class CoordinatorService:
             do.SaveProgress: self._thread.save_progress,
             do.AnswerOffer: self._pipeline.answer,
             do.ShowPipeline: self._show_pipeline,
+            do.ShowMeasurers: self._show_measurers,
             do.ReadResults: self._thread.read_results,
             do.WriteV3bw: self._thread.write_v3bw,
             do.LoadRelays: lambda effect: self._relays.load(),
@@ -175,10 +191,22 @@ class CoordinatorService:
                 self._post(ev.MeasurerJoined(name, capacity_bytes, host))
             case PeerMessage(name=name, message=message):
                 self._post(ev.MeasurerSaid(name, message))
-            case PeerGone(name=name, reason=reason):
-                self._post(ev.MeasurerGone(name, reason))
+            case PeerGone(name=name, reason=reason, undelivered=undelivered):
+                self._post(ev.MeasurerGone(name, reason + told_in_words(undelivered)))
             case PeerRefused(host=host, reason=reason, what=what):
-                log.warning("refused a %s from %s: %s", what, host, reason)
+                self._refusals.refused(what, host, reason)
+
+
+def told_in_words(undelivered: Sequence[NotDelivered]) -> str:
+    """What a measurer that is gone did not take over, behind the reason."""
+    if not undelivered:
+        return ""
+    names = [
+        f"{notice.message.type} {getattr(notice.message, 'meas_id', '')} ({'not sent' if notice.certain else 'unknown'})"
+        for notice in undelivered[:SHOWN_UNDELIVERED]
+    ]
+    more = f" and {len(undelivered) - len(names)} more" if len(undelivered) > len(names) else ""
+    return f"; not delivered: {', '.join(names)}{more}"
 
 
 def tor_command(config: CoordConfig) -> list[str]:

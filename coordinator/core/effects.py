@@ -82,6 +82,16 @@ class ShowPipeline:
 
 
 @dataclass(frozen=True, slots=True)
+class ShowMeasurers:
+    """Answer a controller with the team, beside what each one's session does."""
+
+    conn: int
+    """The controller's connection."""
+    team: dict[str, Any]
+    """The answer as far as the core knows it."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReadResults:
     """Read stored measurements; ResultsRead tells the outcome."""
 
@@ -132,6 +142,7 @@ Effect = (
     | SaveProgress
     | AnswerOffer
     | ShowPipeline
+    | ShowMeasurers
     | ReadResults
     | WriteV3bw
     | LoadRelays

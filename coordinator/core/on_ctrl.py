@@ -139,7 +139,7 @@ def _status(state: State, conn: int, args: list[str], now: Now) -> Answer:
 
 
 def _measurers(state: State, conn: int, args: list[str], now: Now) -> Answer:
-    return [do.SendToCtrl(conn, "OK", measurers_view(state))]
+    return [do.ShowMeasurers(conn, measurers_view(state))]
 
 
 def _relays(state: State, conn: int, args: list[str], now: Now) -> Answer:

@@ -73,11 +73,13 @@ def _measurers(body: Body, console: Console) -> None:
             m["host"] or "-",
             mbps_text(m["capacity_bytes"]),
             mbps_text(m["free_bytes"]),
+            str(m["session"]["pending"] if m["session"] else 0),
+            str(m["session"]["connections"] if m["session"] else 0),
             " ".join(map(str, m["measurements"])),
         )
         for m in body["measurers"]
     ]
-    columns = ("name", "state", "host", "Mbit/s>", "free>", "measurements")
+    columns = ("name", "state", "host", "Mbit/s>", "free>", "waiting>", "connections>", "measurements")
     print_table(Table(columns, rows, empty="no measurer is known"), console)
 
 

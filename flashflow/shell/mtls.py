@@ -48,10 +48,13 @@ def client_context(own: OwnIdentity, coordinator: PeerIdentity) -> ssl.SSLContex
 class TlsPipe:
     """One side of a TLS connection: bytes of the network in and out, plaintext in and out."""
 
-    def __init__(self, context: ssl.SSLContext, *, server_side: bool) -> None:
+    def __init__(self, context: ssl.SSLContext, *, server_side: bool, server_name: str | None = None) -> None:
+        """`server_name` is what a client puts into its ClientHello (flashflow/wire/knock.py)."""
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
+        self._tls = context.wrap_bio(
+            self._incoming, self._outgoing, server_side=server_side, server_hostname=server_name
+        )
         self.open = False
         """The handshake is done."""
         self.closed = False

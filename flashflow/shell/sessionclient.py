@@ -7,14 +7,12 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-from flashflow.keys import load_certificate, load_own
-from flashflow.model.errors import LocalError
 from flashflow.model.ids import Address
-from flashflow.shell.mtls import TlsPipe, client_context, explain
+from flashflow.shell.mtls import TlsPipe, explain
 from flashflow.shell.sessionlink import SessionLink
+from flashflow.shell.trust import ClientTrust
 from flashflow.wire.events import (
     Delivered,
     MessageDenied,
@@ -23,8 +21,10 @@ from flashflow.wire.events import (
     Opened,
     SessionEvent,
 )
+from flashflow.wire.knock import NONCE_BYTES, knock
 from flashflow.wire.messages import Message
-from flashflow.wire.session import Role, Session, SessionLimits
+from flashflow.wire.rules import Role, SessionLimits
+from flashflow.wire.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -87,19 +87,15 @@ class SessionClient:
         last_backoff_s: float = LAST_BACKOFF_S,
     ) -> None:
         """Reads the certificates; the measurer's name is its certificate's. Raises LocalError."""
-        self._own = load_own(key_file, datetime.now(UTC))
-        self._coordinator = load_certificate(coord_cert)
-        if self._coordinator.fingerprint == self._own.fingerprint:
-            raise LocalError(
-                f"{coord_cert}: this is our own certificate (expected the coordinator's .cert.pem)"
-            )
-        self._context = client_context(self._own, self._coordinator)
+        self._trust = ClientTrust(key_file, coord_cert)
         self._addr = coord_addr
         self._on_event = on_event
         self._first_backoff_s = first_backoff_s
         self._last_backoff_s = last_backoff_s
         self._backoff_s = first_backoff_s
-        self._session = Session(Role.MEASURER, self._own.name, capacity_bytes, secrets.token_hex(16), limits)
+        self._session = Session(
+            Role.MEASURER, self._trust.own.name, capacity_bytes, secrets.token_hex(16), limits
+        )
         self._link: SessionLink | None = None
         self._live = False
         self._ended: asyncio.Future[str] | None = None
@@ -108,7 +104,7 @@ class SessionClient:
     @property
     def name(self) -> str:
         """The certificate's name."""
-        return self._own.name
+        return self._trust.own.name
 
     @property
     def live(self) -> bool:
@@ -162,6 +158,7 @@ class SessionClient:
         """Make a connection and wait for its end; gives the reason."""
         loop = asyncio.get_running_loop()
         self._ended = loop.create_future()
+        self._trust.refresh()
         try:
             async with asyncio.timeout(CONNECT_S):
                 await loop.create_connection(self._new_link, self._addr.host, self._addr.port)
@@ -170,19 +167,22 @@ class SessionClient:
         return await self._ended
 
     def _new_link(self) -> SessionLink:
-        tls = TlsPipe(self._context, server_side=False)
+        own, coordinator = self._trust.own.fingerprint, self._trust.coordinator.fingerprint
+        name = knock(own, coordinator, secrets.token_bytes(NONCE_BYTES))
+        tls = TlsPipe(self._trust.context, server_side=False, server_name=name)
         return SessionLink(tls, self._link_made, self._link_event, self._link_lost)
 
     def _explain(self, error: BaseException | None) -> str:
-        return explain(error, self._own.file, self._coordinator.file)
+        return explain(error, self._trust.own.file, self._trust.coordinator.file)
 
     def _link_made(self, link: SessionLink) -> None:
         self._link = link
-        if link.tls.peer_fingerprint() != self._coordinator.fingerprint:
-            link.close_reason = f"its certificate is not the one in {self._coordinator.file}"
+        coordinator = self._trust.coordinator
+        if link.tls.peer_fingerprint() != coordinator.fingerprint:
+            link.close_reason = f"its certificate is not the one in {coordinator.file}"
             link.abort()
             return
-        self._session.connected(time.monotonic(), secrets.token_hex(16), self._coordinator.name)
+        self._session.connected(time.monotonic(), secrets.token_hex(16), coordinator.name)
         link.attach(self._session)
 
     def _link_event(self, link: SessionLink, event: SessionEvent) -> None:

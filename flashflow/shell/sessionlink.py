@@ -30,8 +30,12 @@ class SessionLink(asyncio.Protocol):
         on_made: Callable[["SessionLink"], None],
         on_event: Callable[["SessionLink", SessionEvent], None],
         on_lost: Callable[["SessionLink", str | None, BaseException | None], None],
+        first: bytes = b"",
     ) -> None:
-        """`on_made`, after the handshake, attaches the session; `on_lost` gets its complaint and the error."""
+        """`on_made`, after the handshake, attaches the session; `on_lost` gets its complaint and the error.
+
+        `first`: what was read from the connection already.
+        """
         self.tls = tls
         """TLS of this connection."""
         self.host = "?"
@@ -43,6 +47,7 @@ class SessionLink(asyncio.Protocol):
         self._on_made = on_made
         self._on_event = on_event
         self._on_lost = on_lost
+        self._first = first
         self._session: Session | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._due_s = math.inf
@@ -97,6 +102,8 @@ class SessionLink(asyncio.Protocol):
         self._arm(HANDSHAKE_S, self._handshake_late)
         self.tls.start()
         self._flush()
+        if self._first:
+            self.data_received(self._first)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the peer."""

@@ -1,7 +1,8 @@
 """The coordinator's side of the wire: a listener whose peers are named by their certificates.
 
-Connections are accepted here and not by the loop's server, so that a stranger's failed handshake is an event with a
-reason, costs a bounded slot for a bounded time, and never reaches the loop's exception handler.
+Connections come from `flashflow/shell/acceptor.py` and not from the loop's server, so that a stranger's failed handshake
+is an event with a reason, costs a bounded slot for a bounded time, and never reaches the loop's exception handler.
+Each peer has a buffer and a connection of its own, so nobody waits for another one's peer.
 The measurer's side is `flashflow/shell/sessionclient.py`.
 """
 
@@ -13,17 +14,19 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from flashflow.keys import PeerIdentity, load_own, load_peer_certs
+from flashflow.keys import PeerIdentity
 from flashflow.model.errors import LocalError
 from flashflow.model.ids import Address
-from flashflow.shell.mtls import TlsPipe, explain, server_context
+from flashflow.shell.acceptor import AcceptLimits, Acceptor
+from flashflow.shell.mtls import TlsPipe, explain
 from flashflow.shell.sessionlink import SessionLink
 from flashflow.shell.tasks import TaskGroupOfNamed
+from flashflow.shell.trust import ServerTrust
 from flashflow.wire.events import (
+    Delivered,
     LinkClosed,
     MessageDenied,
     MessageReceived,
@@ -31,15 +34,18 @@ from flashflow.wire.events import (
     Opened,
     SessionEvent,
 )
+from flashflow.wire.knock import Doorkeeper
 from flashflow.wire.messages import Message
-from flashflow.wire.session import Role, Session, SessionLimits
+from flashflow.wire.rules import Role, SessionFigures, SessionLimits
+from flashflow.wire.session import Session
 
 log = logging.getLogger(__name__)
 
-MAX_HANDSHAKES = 64
-"""Connections that may be in their TLS handshake at once; more wait in the kernel's queue."""
-_BACKLOG = 128
-_ACCEPT_PAUSE_S = 0.5
+_BACKLOG = 1024
+TRUST_CHECK_S = 2.0
+"""How often the certificates' files are looked at while nobody connects."""
+DRAIN_S = 1.0
+"""How long a peer that is watched no more may take to take over what waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,8 @@ class PeerGone:
     """Its certificate's name."""
     reason: str
     """One line."""
+    undelivered: tuple[NotDelivered, ...] = ()
+    """What it did not take over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +102,12 @@ class _Peer:
     joined: bool = False
     lost_reason: str = ""
     gone_timer: asyncio.TimerHandle | None = None
+    drained: asyncio.Future[None] | None = None
+
+    def settle(self) -> None:
+        """Nothing more will be taken over on this connection."""
+        if self.drained is not None and not self.drained.done():
+            self.drained.set_result(None)
 
 
 class SessionServer:
@@ -108,16 +122,14 @@ class SessionServer:
         on_undelivered: Callable[[str, NotDelivered], None] | None = None,
         resume_s: float = 5.0,
         limits: SessionLimits | None = None,
+        accept_limits: AcceptLimits | None = None,
     ) -> None:
         """Reads the certificates. `on_undelivered` hears of messages that a peer did not take over.
 
         Raises LocalError for a key or certificate file that cannot be used.
         """
-        self._own = load_own(key_file, datetime.now(UTC))
-        self._peers_dir = peers_dir
-        trusted = load_peer_certs(peers_dir, self._own)
-        self._trusted = {peer.fingerprint: peer for peer in trusted.values()}
-        self._context = server_context(self._own, trusted.values())
+        self._trust = ServerTrust(key_file, peers_dir)
+        self._door = Doorkeeper()
         self._on_event = on_event
         self._on_undelivered = on_undelivered or self._log_undelivered
         self._resume_s = resume_s
@@ -126,7 +138,9 @@ class SessionServer:
         self._links: set[SessionLink] = set()
         self._listeners: list[socket.socket] = []
         self._tasks = TaskGroupOfNamed(self._bug)
-        self._slots = asyncio.Semaphore(MAX_HANDSHAKES)
+        self._acceptor = Acceptor(
+            who=self._who, welcome=self._welcome, refused=self._refuse, limits=accept_limits
+        )
 
     async def start(self, addr: Address) -> Address:
         """Listen on `addr` and give it with its real port. Raises LocalError, as for a port in use."""
@@ -138,13 +152,19 @@ class SessionServer:
         infos = found if addr.port else found[:1]
         for family, _, _, _, where in dict.fromkeys(infos):
             self._listeners.append(_listen(family, where, addr))
-        for listener in self._listeners:
-            self._tasks.start(f"accept-{addr}", self._accept(listener))
+        self._acceptor.start(self._listeners)
+        self._tasks.start("certificates", self._watch_trust())
         host, port = self._listeners[0].getsockname()[:2]
         return Address(host, port)
 
     def send(self, name: str, message: Message) -> None:
-        """Queue `message` for a measurer that has joined; one that is unknown or gone leaves it undelivered."""
+        """Queue `message` for a measurer that has joined; one that is unknown or gone leaves it undelivered.
+
+        A message to ourselves is delivered at once, without a wire.
+        """
+        if name == self._trust.own.name:
+            self._on_event(PeerMessage(name, message))
+            return
         peer = self._peers.get(name)
         if peer is None or not peer.joined:
             self._on_undelivered(name, NotDelivered(0, message, certain=True, reason="not connected"))
@@ -153,60 +173,102 @@ class SessionServer:
         if peer.link is not None:
             peer.link.pump()
 
+    def is_buffer_empty(self, name: str) -> bool:
+        """Whether nothing waits for the measurer."""
+        peer = self._peers.get(name)
+        return peer is None or peer.session.pending == 0
+
+    def pending_of(self, name: str, meas_id: int) -> int:
+        """Messages about a measurement that the measurer has not taken over yet."""
+        peer = self._peers.get(name)
+        return 0 if peer is None else peer.session.pending_of(meas_id)
+
+    def figures(self) -> dict[str, SessionFigures]:
+        """What each measurer's session did so far, by name."""
+        now_s = time.monotonic()
+        return {name: peer.session.figures(now_s) for name, peer in self._peers.items()}
+
+    async def stop_watching(self, name: str, drain_s: float = DRAIN_S) -> None:
+        """Take no more messages for the measurer; once it has taken over what waits for it, or after a while, close."""
+        peer = self._peers.get(name)
+        if peer is None:
+            return
+        peer.joined = False
+        if peer.gone_timer is not None:
+            peer.gone_timer.cancel()
+            peer.gone_timer = None
+        if peer.link is not None and peer.session.pending:
+            peer.drained = asyncio.get_running_loop().create_future()
+            await asyncio.wait([peer.drained], timeout=drain_s)
+        if peer.link is not None:
+            peer.link.pump()
+            peer.link.close("coordinator ends")
+        for event in peer.session.abandon("coordinator ends"):
+            if isinstance(event, NotDelivered):
+                self._on_undelivered(name, event)
+
     async def close(self) -> None:
-        """Stop listening and end all connections, after what is queued was written."""
+        """Stop listening; end all connections, each after its peer has taken over what waits for it."""
         await self._tasks.cancel_all()
-        for listener in self._listeners:
-            listener.close()
+        self._acceptor.close()
         self._listeners.clear()
-        for peer in self._peers.values():
-            if peer.gone_timer is not None:
-                peer.gone_timer.cancel()
+        await asyncio.gather(*(self.stop_watching(name) for name in self._peers))
         for link in list(self._links):
-            link.pump()
             link.close("coordinator ends")
         await asyncio.sleep(0)
 
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            await self._slots.acquire()
-            try:
-                connection, where = await loop.sock_accept(listener)
-            except OSError as error:  # of the stranger (ECONNABORTED), or too many open files
-                self._slots.release()
-                log.warning("cannot accept a connection: %s", error.strerror)
-                await asyncio.sleep(_ACCEPT_PAUSE_S if error.errno != errno.ECONNABORTED else 0)
-            except asyncio.CancelledError:
-                self._slots.release()
-                raise
-            else:
-                self._tasks.start(f"welcome-{where[0]}", self._welcome(connection))
+    def _who(self, server_name: str) -> str | None:
+        return self._door.who(server_name, self._trust.peers, self._trust.own.fingerprint)
 
-    async def _welcome(self, connection: socket.socket) -> None:
-        link = SessionLink(
-            TlsPipe(self._context, server_side=True), self._link_made, self._link_event, self._link_lost
-        )
+    def _welcome(self, connection: socket.socket, host: str, first: bytes) -> asyncio.Future[None]:
+        self._refresh_trust()
+        tls = TlsPipe(self._trust.context, server_side=True)
+        link = SessionLink(tls, self._link_made, self._link_event, self._link_lost, first)
         self._links.add(link)
+        self._tasks.start(f"welcome-{host}", self._connect(link, connection))
+        return link.settled
+
+    async def _connect(self, link: SessionLink, connection: socket.socket) -> None:
         try:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: link, connection)
-            await link.settled
         except OSError as error:  # gone before it was ours
             self._links.discard(link)
             log.debug("connection lost at once: %s", error)
-        finally:
-            self._slots.release()
+            if not link.settled.done():
+                link.settled.set_result(None)
+
+    async def _watch_trust(self) -> None:
+        while True:
+            await asyncio.sleep(TRUST_CHECK_S)
+            self._refresh_trust()
+
+    def _refresh_trust(self) -> None:
+        """Whoever's certificate is not there any more is out."""
+        if not self._trust.refresh():
+            return
+        trusted = {peer.fingerprint for peer in self._trust.peers.values()}
+        names = {peer.name for peer in self._trust.peers.values()}
+        for name, peer in list(self._peers.items()):
+            if peer.identity.fingerprint in trusted:
+                continue
+            reason = f"its certificate is not in {self._trust.peers_dir} any more"
+            if peer.link is not None:
+                peer.link.close(reason)
+            if name not in names and (peer.joined or peer.link is not None):
+                peer.lost_reason = reason
+                self._gone(peer)
 
     def _link_made(self, link: SessionLink) -> None:
-        identity = self._trusted.get(link.tls.peer_fingerprint() or "")
+        identity = self._trust.peers.get(link.tls.peer_fingerprint() or "")
         if identity is None:
-            self._refuse(link.host, f"its certificate is none of those in {self._peers_dir}")
+            self._refuse(link.host, f"its certificate is none of those in {self._trust.peers_dir}")
             link.abort()
             return
         peer = self._peers.get(identity.name)
         if peer is None:
-            session = Session(Role.COORDINATOR, self._own.name, 0, secrets.token_hex(16), self._limits)
+            session = Session(Role.COORDINATOR, self._trust.own.name, 0, secrets.token_hex(16), self._limits)
             peer = self._peers[identity.name] = _Peer(identity, session)
+        peer.identity = identity  # its certificate may have been renewed
         old, peer.link = peer.link, link
         if old is not None:
             old.detach()
@@ -227,6 +289,8 @@ class SessionServer:
             self._opened(peer, link, event)
         elif isinstance(event, NotDelivered):
             self._on_undelivered(name, event)
+        elif isinstance(event, Delivered) and not peer.session.pending:
+            peer.settle()
         elif isinstance(event, MessageDenied):
             self._on_event(PeerRefused(link.host, f"{name}: {event.reason}", "message"))
         elif isinstance(event, LinkClosed) and event.by_peer:
@@ -249,12 +313,16 @@ class SessionServer:
         peer = self._peer_of(link)
         if peer is None:
             if not link.tls.open:
-                self._refuse(link.host, link.close_reason or explain(error, self._own.file, self._peers_dir))
+                self._refuse(
+                    link.host,
+                    link.close_reason or explain(error, self._trust.own.file, self._trust.peers_dir),
+                )
             return
         peer.link = None
+        peer.settle()
         if complaint is not None:
             self._refuse(link.host, f"{peer.identity.name}: {complaint}")
-        reason = link.close_reason or complaint or explain(error, self._own.file, self._peers_dir)
+        reason = link.close_reason or complaint or explain(error, self._trust.own.file, self._trust.peers_dir)
         peer.lost_reason = reason
         if peer.joined and peer.gone_timer is None and self._listeners:
             log.info("measurer %s lost: %s", peer.identity.name, reason)
@@ -262,15 +330,17 @@ class SessionServer:
             peer.gone_timer = loop.call_later(self._resume_s, self._gone, peer)
 
     def _gone(self, peer: _Peer) -> None:
-        peer.gone_timer = None
+        if peer.gone_timer is not None:
+            peer.gone_timer.cancel()
+            peer.gone_timer = None
         peer.joined = False
         if peer.link is not None:  # it connected, but has not greeted us
             peer.link.detach()
             peer.link = None
-        for event in peer.session.abandon(peer.lost_reason):
-            if isinstance(event, NotDelivered):
-                self._on_undelivered(peer.identity.name, event)
-        self._on_event(PeerGone(peer.identity.name, peer.lost_reason))
+        left = [event for event in peer.session.abandon(peer.lost_reason) if isinstance(event, NotDelivered)]
+        for notice in left:
+            self._on_undelivered(peer.identity.name, notice)
+        self._on_event(PeerGone(peer.identity.name, peer.lost_reason, tuple(left)))
 
     def _refuse(self, host: str, reason: str) -> None:
         self._on_event(PeerRefused(host, reason))

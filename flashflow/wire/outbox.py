@@ -21,6 +21,8 @@ class Entry:
     """Its number in the session."""
     sends: int = field(default=0)
     """On how many connections it was sent."""
+    sent_s: float = field(default=0.0)
+    """Monotonic time at which it was sent on the last of them."""
     denied: bool = field(default=False)
     """The peer refused it; its number still has to be acknowledged."""
 
@@ -77,12 +79,22 @@ class Outbox:
         """A new connection: everything unacknowledged is to be sent on it."""
         self._unsent_from = self._entries[0].seq if self._entries else self._next_seq
 
-    def take_unsent(self) -> list[Entry]:
+    def waits_since_s(self) -> float | None:
+        """When the oldest message that waits for an acknowledgement was sent on this connection; None if none does."""
+        oldest = self._entries[0] if self._entries else None
+        return oldest.sent_s if oldest is not None and oldest.seq < self._unsent_from else None
+
+    def is_sent_too_often(self, received_seq: int, tries: int) -> bool:
+        """Whether a message after `received_seq` was sent on so many connections already."""
+        return any(entry.sends >= tries for entry in self._entries if entry.seq > received_seq)
+
+    def take_unsent(self, now_s: float) -> list[Entry]:
         """What was not sent on this connection yet; it counts as sent from now on."""
         skip = self._unsent_from - self._entries[0].seq if self._entries else 0
         fresh = list(islice(self._entries, max(0, skip), None))
         for entry in fresh:
             entry.sends += 1
+            entry.sent_s = now_s
         if fresh:
             self._sent_seq = max(self._sent_seq, fresh[-1].seq)
             self._unsent_from = fresh[-1].seq + 1

@@ -3,16 +3,18 @@
 A session is named by two random epochs, one of each side. Messages are numbered 1, 2, 3 … in each direction; each is
 kept until the peer acknowledges that it took it over, is sent again on the next connection, and a number that was
 delivered before is not delivered again: at most once and in order within a session, exactly once while the peer comes
-back to it. The measurer opens a connection with Hello, which names the session it wants to resume; the coordinator
+back to it. TCP repeats what the network loses, so a message that stays unacknowledged on a connection that is up
+(`ack_s`) tells that something is wrong with the connection or the peer: a new connection is made and the message sent
+again, on `tries` connections at most; then the session is given up, and a new one begins. The measurer opens a connection with Hello, which names the session it wants to resume; the coordinator
 answers with Welcome, whose epoch tells whether it still knows that session.
 
 Use: `connected` -> `receive`/`send`/`handle_timer`, each followed by `data_to_send` -> `disconnected`; `abandon` ends
 the session. Nothing that is received raises: it is denied, and a LinkClosed event says that the connection must end.
 """
 
+import math
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum, auto
 from typing import Any
 
 from flashflow.model.errors import PeerError
@@ -29,18 +31,12 @@ from flashflow.wire.framing import FrameReader, encode_frame
 from flashflow.wire.messages import (
     MAX_REASON_CHARS,
     PROTOCOL_VERSION,
-    BwReport,
-    ConnectedToRelay,
-    ConnectToRelay,
     Data,
     Denial,
     Envelope,
-    Failure,
-    Go,
     Heartbeat,
     Hello,
     Message,
-    Stop,
     Welcome,
     encode_envelope,
     one_line,
@@ -48,50 +44,14 @@ from flashflow.wire.messages import (
     parse_message,
 )
 from flashflow.wire.outbox import Entry, Outbox
-
-
-class Role(Enum):
-    """Which side this is."""
-
-    COORDINATOR = auto()
-    MEASURER = auto()
-
-
-class Phase(Enum):
-    """Of the present connection."""
-
-    DOWN = auto()  # there is none
-    GREETING = auto()  # waiting for the peer's Hello or Welcome
-    OPEN = auto()
-    CLOSING = auto()  # a LinkClosed was given: what is received now is dropped
-
-
-LEGAL_MESSAGES: dict[Role, tuple[type, ...]] = {
-    Role.COORDINATOR: (ConnectedToRelay, BwReport, Failure),
-    Role.MEASURER: (ConnectToRelay, Go, Stop, Failure),
-}
-"""Role -> the messages that it may receive."""
-LEGAL_ENVELOPES: dict[tuple[Role, Phase], tuple[type, ...]] = {
-    (Role.COORDINATOR, Phase.GREETING): (Hello, Denial),
-    (Role.MEASURER, Phase.GREETING): (Welcome, Denial),
-    (Role.COORDINATOR, Phase.OPEN): (Data, Heartbeat, Denial),
-    (Role.MEASURER, Phase.OPEN): (Data, Heartbeat, Denial),
-}
-"""What may be received, by role and phase."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionLimits:
-    """Times and sizes."""
-
-    heartbeat_s: float = 1.0
-    """Something is sent at least this often."""
-    missed: int = 3
-    """Heartbeats missed after which the peer counts as closed."""
-    greeting_s: float = 5.0
-    """Longest wait for Hello or Welcome."""
-    buffer_messages: int = 1024
-    """Most messages that wait for an acknowledgement."""
+from flashflow.wire.rules import (
+    LEGAL_ENVELOPES,
+    LEGAL_MESSAGES,
+    Phase,
+    Role,
+    SessionFigures,
+    SessionLimits,
+)
 
 
 class Session:
@@ -120,6 +80,8 @@ class Session:
         self._notices: list[SessionEvent] = []
         self._heard_s = 0.0
         self._said_s = 0.0
+        self._given_up = False
+        self._counts: Counter[type | str] = Counter()
         self._handlers: dict[type, Callable[[Any], list[SessionEvent]]] = {
             Hello: self._got_hello,
             Welcome: self._got_welcome,
@@ -143,10 +105,31 @@ class Session:
         """Messages not acknowledged yet."""
         return len(self._outbox)
 
+    def pending_of(self, meas_id: int) -> int:
+        """Messages about a measurement that are not acknowledged yet."""
+        return sum(getattr(entry.message, "meas_id", None) == meas_id for entry in self._outbox)
+
+    def figures(self, now_s: float) -> SessionFigures:
+        """What it did so far."""
+        since_s = self._outbox.waits_since_s()
+        counts = self._counts
+        return SessionFigures(
+            phase=self._phase.name.lower(),
+            connections=counts[Opened],
+            pending=self.pending,
+            waits_s=0.0 if since_s is None or self._phase is not Phase.OPEN else now_s - since_s,
+            delivered=counts[Delivered],
+            resent=counts["resent"],
+            not_delivered=counts[NotDelivered],
+            received=counts[MessageReceived],
+            repeated=counts["repeated"],
+            denied=counts[MessageDenied],
+        )
+
     def connected(self, now_s: float, spare_epoch: str, peer_name: str | None = None) -> None:
         """A new connection replaces the old one, if any.
 
-        `spare_epoch` (32 random hex digits) names the session if the coordinator has to begin a new one;
+        `spare_epoch` (32 random hex digits) names this side's next session, if a new one has to begin;
         `peer_name` is the name in the peer's certificate, which its greeting must repeat.
         """
         self._phase = Phase.GREETING
@@ -154,6 +137,8 @@ class Session:
         self._out.clear()
         self._ack_due = False
         self._spare_epoch = spare_epoch
+        if self._given_up:
+            self._epoch, self._given_up = spare_epoch, False
         self._peer_name = peer_name
         self._heard_s = self._said_s = now_s
         if self._role is Role.MEASURER:
@@ -179,8 +164,7 @@ class Session:
 
     def abandon(self, reason: str) -> list[SessionEvent]:
         """Give the session up: the peer did not come back. What it did not acknowledge is not delivered."""
-        self._peer_epoch = None
-        return self._restart(reason)
+        return self._counted(self._give_up(reason))
 
     def send(self, message: Message) -> int:
         """Queue `message` and give its ticket. A full buffer refuses it, with a NotDelivered among the next events."""
@@ -214,23 +198,25 @@ class Session:
                 events += self._got_envelope(parse_envelope(body))
         except PeerError as error:
             events += self._deny_and_close(error.reason)
-        return events
+        return self._counted(events)
 
     def next_timer(self) -> float | None:
         """Monotonic time at which handle_timer is wanted."""
         if self._phase is Phase.GREETING:
             return self._heard_s + self._limits.greeting_s
         if self._phase is Phase.OPEN:
-            return min(self._said_s + self._limits.heartbeat_s, self._silence_ends_s())
+            return min(self._said_s + self._limits.heartbeat_s, self._silence_ends_s(), self._ack_ends_s())
         return None
 
     def handle_timer(self, now_s: float) -> list[SessionEvent]:
-        """Time passed: heartbeats are due, or the peer was silent too long."""
-        events = self._take_notices()
+        """Time passed: heartbeats are due, or the peer was silent, or left a message unacknowledged, too long."""
+        events = self._counted(self._take_notices())
         if self._phase is Phase.GREETING and now_s >= self._heard_s + self._limits.greeting_s:
             return events + self._deny_and_close("no greeting in time", by_peer=False)
         if self._phase is Phase.OPEN and now_s >= self._silence_ends_s():
             return events + self._close(f"no heartbeat for {now_s - self._heard_s:.1f} s", by_peer=False)
+        if self._phase is Phase.OPEN and now_s >= self._ack_ends_s():
+            return events + self._close(f"no acknowledgement for {self._limits.ack_s:g} s", by_peer=False)
         if self._phase is Phase.OPEN and now_s >= self._said_s + self._limits.heartbeat_s:
             self._ack_due = True
         return events
@@ -238,7 +224,8 @@ class Session:
     def data_to_send(self, now_s: float) -> bytes:
         """Bytes to write to the connection now."""
         if self._phase is Phase.OPEN:
-            for entry in self._outbox.take_unsent():
+            for entry in self._outbox.take_unsent(now_s):
+                self._counts["resent"] += entry.sends > 1
                 fields = entry.message.model_dump(mode="json")
                 self._put(Data(seq=entry.seq, ack=self._taken_seq, message=fields))
                 self._ack_due = False
@@ -253,6 +240,14 @@ class Session:
 
     def _silence_ends_s(self) -> float:
         return self._heard_s + (self._limits.missed + 0.5) * self._limits.heartbeat_s
+
+    def _ack_ends_s(self) -> float:
+        since_s = self._outbox.waits_since_s()
+        return math.inf if since_s is None else since_s + self._limits.ack_s
+
+    def _counted(self, events: list[SessionEvent]) -> list[SessionEvent]:
+        self._counts.update(type(event) for event in events)
+        return events
 
     def _put(self, envelope: Envelope) -> None:
         self._out += encode_frame(encode_envelope(envelope))
@@ -271,7 +266,7 @@ class Session:
 
     def _got_hello(self, hello: Hello) -> list[SessionEvent]:
         self._check_greeting(hello)
-        same_peer = self._peer_epoch == hello.epoch
+        same_peer = self._peer_epoch == hello.epoch and not self._is_hopeless(hello.received)
         resumed = same_peer and hello.peer_epoch in (self._epoch, None)
         events = self._open_session(hello, resumed)
         if not resumed:
@@ -284,6 +279,9 @@ class Session:
     def _got_welcome(self, welcome: Welcome) -> list[SessionEvent]:
         self._check_greeting(welcome)
         resumed = self._peer_epoch == welcome.epoch
+        if resumed and self._is_hopeless(welcome.received):
+            events = [*self._acknowledged(welcome.received), *self._give_up(self._too_often())]
+            return [*events, *self._close(self._too_often(), by_peer=False)]
         events = self._open_session(welcome, resumed)
         return [*events, Opened(welcome.name, 0, resumed)]
 
@@ -296,13 +294,26 @@ class Session:
     def _open_session(self, greeting: Hello | Welcome, resumed: bool) -> list[SessionEvent]:
         """Go on with the session or begin a new one; either way all that is left is sent on this connection."""
         if not resumed and self._peer_epoch is not None:
-            events = self._restart("the peer began a new session")
+            hopeless = self._peer_epoch == greeting.epoch and self._is_hopeless(greeting.received)
+            events = self._restart(self._too_often() if hopeless else "the peer began a new session")
         else:
             events = self._acknowledged(greeting.received) if resumed else []
         self._peer_epoch = greeting.epoch
         self._phase = Phase.OPEN
         self._outbox.rewind()
         return events
+
+    def _is_hopeless(self, received_seq: int) -> bool:
+        """The peer comes back again and again, and still does not take a message over."""
+        return self._outbox.is_sent_too_often(received_seq, self._limits.tries)
+
+    def _too_often(self) -> str:
+        return f"sent on {self._limits.tries} connections, never acknowledged"
+
+    def _give_up(self, reason: str) -> list[SessionEvent]:
+        self._peer_epoch = None
+        self._given_up = self._role is Role.MEASURER  # a measurer's hello with its old epoch would resume it
+        return self._restart(reason)
 
     def _restart(self, reason: str) -> list[SessionEvent]:
         self._delivered_seq = self._taken_seq = 0
@@ -315,6 +326,7 @@ class Session:
         events = self._acknowledged(data.ack)
         if data.seq <= self._delivered_seq:  # sent again because our acknowledgement was lost
             self._ack_due = True
+            self._counts["repeated"] += 1
             return events
         if data.seq != self._delivered_seq + 1:
             raise PeerError(f"message {data.seq} after {self._delivered_seq}")

@@ -17,7 +17,7 @@ from flashflow.model.ids import Address
 from flashflow.shell.parent import child_environment, own_command
 from flashflow.shell.sessions import PeerGone, PeerJoined, PeerMessage
 from flashflow.wire import messages as wire
-from flashflow.wire.session import SessionLimits
+from flashflow.wire.rules import SessionLimits
 from measurer.outputs.far_end import IDENTITIES_FILE
 from support.keyring import Keyring
 from support.session_net import Net, running

@@ -1,7 +1,6 @@
 """Sessions over real TLS on both address families and both loops: lost links, strangers, broken frames."""
 
 import asyncio
-import json
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from flashflow.shell.sessions import PeerGone, PeerJoined, PeerMessage, PeerRefu
 from flashflow.wire.framing import encode_frame
 from support.both_loops import both_loops
 from support.keyring import Keyring
-from support.session_net import Net, Told, running
-from support.wire_pair import epoch, go, order, report
+from support.session_net import Net, Told, frame, hello, running
+from support.wire_pair import go, order, report
 
 HOSTS = ["127.0.0.1", "::1"]
 both_hosts = pytest.mark.parametrize("host", HOSTS)
@@ -26,15 +25,6 @@ both_hosts = pytest.mark.parametrize("host", HOSTS)
 @pytest.fixture
 def keys(tmp_path: Path) -> Keyring:
     return Keyring(tmp_path, "m1", "m2")
-
-
-def frame(**fields: object) -> bytes:
-    return encode_frame(json.dumps(fields).encode())
-
-
-def hello(name: str = "m1") -> bytes:
-    fields = {"capacity_bytes": 5, "epoch": epoch(5), "peer_epoch": None, "received": 0}
-    return frame(type="hello", version=1, name=name, **fields)
 
 
 @both_hosts

@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flashflow.wire.events import Delivered, LinkClosed, MessageReceived, NotDelivered, SessionEvent
+from flashflow.wire.framing import FrameReader, encode_frame
 from flashflow.wire.messages import Message
-from flashflow.wire.session import Role, Session, SessionLimits
+from flashflow.wire.rules import Role, SessionLimits
+from flashflow.wire.session import Session
 from support.wire_pair import Pair, Side, epoch, go, report
 
 ACTIONS = st.one_of(
@@ -153,3 +155,142 @@ def test_no_bytes_of_a_peer_ever_raise(data: bytes, measurer: bool, opened: bool
         assert isinstance(event, LinkClosed)
         assert "\n" not in event.reason
     session.data_to_send(pair.now_s)
+
+
+FAULTS = st.one_of(
+    ACTIONS,
+    st.tuples(st.just("lose"), st.booleans(), st.integers(0, 3)),
+    st.tuples(st.just("swap"), st.booleans(), st.integers(0, 3)),
+    st.tuples(st.just("double"), st.booleans(), st.integers(0, 3)),
+    st.tuples(st.just("wait"), st.booleans(), st.integers(1, 8)),
+)
+PATIENT = SessionLimits(tries=10_000)
+"""A message may be lost as often as a test likes."""
+
+
+class Lossy(Channel):
+    """Whole frames are lost, change places or come twice; a side that closes is connected anew."""
+
+    def __init__(self, limits: SessionLimits | None = None) -> None:
+        self.frames: dict[bool, list[bytes]] = {True: [], False: []}
+        super().__init__(limits)
+
+    def collect(self, measurer: bool) -> list[bytes]:
+        reader = FrameReader()
+        reader.feed(self.side(measurer).session.data_to_send(self.now_s))
+        waiting = self.frames[measurer]
+        while (body := reader.next_frame()) is not None:
+            waiting.append(encode_frame(body))
+        return waiting
+
+    def carry(self, measurer: bool, number: int | None) -> None:
+        """So many frames, 100 bytes of `number` being one; None: all."""
+        waiting = self.collect(measurer)
+        count = len(waiting) if number is None else 1 + number // 100
+        data = b"".join(waiting[:count])
+        del waiting[:count]
+        if data:
+            self.note(not measurer, self.side(not measurer).session.receive(data, self.now_s))
+
+    def note(self, measurer: bool, events: list[SessionEvent]) -> None:
+        super().note(measurer, events)
+        if any(isinstance(event, LinkClosed) for event in events):
+            self.cut(measurer=True)
+
+    def cut(self, measurer: bool, number: int = 0) -> None:
+        self.frames = {True: [], False: []}
+        super().cut(measurer, number)
+
+    def lose(self, measurer: bool, number: int) -> None:
+        del self.collect(measurer)[number : number + 1]
+
+    def swap(self, measurer: bool, number: int) -> None:
+        frames = self.collect(measurer)
+        frames[number : number + 2] = reversed(frames[number : number + 2])
+
+    def double(self, measurer: bool, number: int) -> None:
+        frames = self.collect(measurer)
+        frames[number:number] = frames[number : number + 1]
+
+    def wait(self, measurer: bool, number: int) -> None:
+        self.now_s += number
+        for side in (True, False):
+            self.note(side, self.side(side).session.handle_timer(self.now_s))
+
+    def run(self, actions: list[tuple[str, bool, int]]) -> None:
+        for action, measurer, number in actions:
+            if action == "take over":
+                self.take_over(measurer, number)
+            else:
+                getattr(self, action)(measurer, number)
+
+    def settle(self) -> None:
+        """Both come back until all is said; a greeting that was lost takes its time."""
+        for _ in range(12):
+            super().settle()
+            self.wait(measurer=True, number=1)
+
+
+def complaints(channel: Lossy) -> list[str]:
+    """What must not be, whatever the channel did."""
+    found = []
+    for measurer in (True, False):
+        received = channel.side(not measurer).messages
+        positions = [channel.sent[measurer].index(message) for message in received]
+        if positions != sorted(set(positions)):
+            found.append("a message came twice, or out of order")
+        counts = outcomes(channel.side(measurer))
+        if set(counts) - set(channel.tickets[measurer]) or any(count > 1 for count in counts.values()):
+            found.append("a sender was told twice")
+        for event in channel.side(measurer).of(NotDelivered):
+            if event.certain and event.message in received:
+                found.append("a message that was acted on is said not to be delivered")
+    return found
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(FAULTS, max_size=60))
+def test_a_channel_that_loses_doubles_and_swaps_frames_costs_nothing_while_the_peer_comes_back(
+    actions: list[tuple[str, bool, int]],
+) -> None:
+    channel = Lossy(PATIENT)
+    channel.run(actions)
+    channel.cut(measurer=True)
+    channel.settle()
+    assert complaints(channel) == []
+    for measurer in (True, False):
+        side = channel.side(measurer)
+        assert channel.side(not measurer).messages == channel.sent[measurer]
+        assert [event.ticket for event in side.of(Delivered)] == channel.tickets[measurer]
+        assert side.of(NotDelivered) == []
+        assert side.session.pending == 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(FAULTS, max_size=80))
+def test_where_the_tries_run_out_the_sender_learns_what_became_of_each_message(
+    actions: list[tuple[str, bool, int]],
+) -> None:
+    channel = Lossy(SessionLimits(tries=2))
+    channel.run(actions)
+    channel.cut(measurer=True)
+    channel.settle()
+    assert complaints(channel) == []
+    for measurer in (True, False):
+        side = channel.side(measurer)
+        assert outcomes(side) == dict.fromkeys(channel.tickets[measurer], 1)
+        acked = {channel.by_ticket[measurer, event.ticket].meas_id for event in side.of(Delivered)}
+        came = {message.meas_id for message in channel.side(not measurer).messages}
+        assert measurer or acked <= came
+
+
+def test_a_receiver_that_forgets_what_it_had_is_found_out() -> None:
+    """The comparison above would see a message that is delivered twice."""
+    channel = Lossy(PATIENT)
+    channel.settle()
+    channel.send(measurer=False, number=1)
+    channel.carry(measurer=False, number=None)
+    channel.measurer.session._delivered_seq -= 1
+    channel.cut(measurer=True)
+    channel.settle()
+    assert complaints(channel) == ["a message came twice, or out of order"]

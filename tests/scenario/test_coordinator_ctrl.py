@@ -101,7 +101,7 @@ def test_status_and_team(world: World) -> None:
         2,
     )
     assert [m["phase"] for m in status["measurements"]] == ["params"]
-    m1, m2 = world.ctrl("measurers")["measurers"]
+    m1, m2 = world.shown_team()
     assert m1 == {
         "name": "m1",
         "connected": True,
@@ -111,7 +111,7 @@ def test_status_and_team(world: World) -> None:
         "measurements": [meas_id],
     }
     world.say(ev.MeasurerGone("m2", "x"))
-    assert world.ctrl("measurers")["measurers"][1]["connected"] is False
+    assert world.shown_team()[1]["connected"] is False
     assert m2["connected"] is True
 
 

@@ -83,7 +83,7 @@ def test_no_more_is_begun_than_the_team_has_free() -> None:
     for n in (1, 2, 3):
         world.ctrl(f"measure relay{n}")
     assert [m.relay.nickname for m in world.core.state.measurements.values()] == ["relay1", "relay2"]
-    assert all(row["free_bytes"] >= 0 for row in world.ctrl("measurers")["measurers"])
+    assert all(row["free_bytes"] >= 0 for row in world.shown_team())
     first = next(iter(world.core.state.measurements))
     world.ctrl(f"cancel {first}")
     world.say(ev.MeasurementStored(first))

@@ -109,6 +109,11 @@ class World:
         )
         return {"kind": answer.kind, **answer.data}
 
+    def shown_team(self) -> list[dict[str, Any]]:
+        """The core's part of the answer to `measurers`; the sessions' figures are added outside."""
+        (shown,) = self.of(do.ShowMeasurers, self.say(ev.CtrlSaid(1, "measurers")))
+        return list(shown.team["measurers"])
+
     def of(self, kind: type[T], effects: list[Any] | None = None) -> list[T]:
         """The effects of one type."""
         return [

@@ -1,6 +1,7 @@
 """Session server and clients on real sockets, with everything they tell; raw TLS peers that misbehave."""
 
 import asyncio
+import json
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -9,14 +10,28 @@ from typing import Any
 
 from flashflow.keys import load_certificate
 from flashflow.model.ids import Address
+from flashflow.shell.acceptor import AcceptLimits
 from flashflow.shell.sessionclient import SessionClient
 from flashflow.shell.sessions import SessionServer
-from flashflow.wire.session import SessionLimits
+from flashflow.wire.framing import encode_frame
+from flashflow.wire.rules import SessionLimits
 from support.keyring import Keyring
+from support.wire_pair import epoch
 
 QUICK = SessionLimits(heartbeat_s=0.3, greeting_s=3.0)
 RESUME_S = 0.8
 WAIT_S = 10.0
+
+
+def frame(**fields: object) -> bytes:
+    """A frame with an envelope of these fields."""
+    return encode_frame(json.dumps(fields).encode())
+
+
+def hello(name: str = "m1") -> bytes:
+    """A measurer's first frame."""
+    fields = {"capacity_bytes": 5, "epoch": epoch(5), "peer_epoch": None, "received": 0}
+    return frame(type="hello", version=1, name=name, **fields)
 
 
 class Told:
@@ -79,7 +94,9 @@ class Client:
 class Net:
     """A coordinator's session server and what belongs to it."""
 
-    def __init__(self, keys: Keyring, limits: SessionLimits = QUICK) -> None:
+    def __init__(
+        self, keys: Keyring, limits: SessionLimits = QUICK, accept_limits: AcceptLimits | None = None
+    ) -> None:
         self.keys = keys
         self.told = Told()
         self.undelivered: list[tuple[str, Any]] = []
@@ -93,6 +110,7 @@ class Net:
             on_undelivered=lambda name, notice: self.undelivered.append((name, notice)),
             resume_s=RESUME_S,
             limits=limits,
+            accept_limits=accept_limits,
         )
 
     def client(self, name: str, cert: Path | None = None) -> Client:
@@ -112,9 +130,11 @@ class Net:
 
 
 @asynccontextmanager
-async def running(keys: Keyring, host: str, limits: SessionLimits = QUICK) -> AsyncIterator[Net]:
+async def running(
+    keys: Keyring, host: str, limits: SessionLimits = QUICK, accept_limits: AcceptLimits | None = None
+) -> AsyncIterator[Net]:
     """A server on `host`; in the end nothing may have reached the loop's exception handler."""
-    net = Net(keys, limits)
+    net = Net(keys, limits, accept_limits)
     asyncio.get_running_loop().set_exception_handler(lambda _, context: net.complaints.append(context))
     net.addr = await net.server.start(Address(host, 0))
     try:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from flashflow.model.errors import ErrorKind
 from flashflow.wire.events import MessageReceived, SessionEvent
 from flashflow.wire.messages import BwReport, ConnectToRelay, Failure, Go, Message
-from flashflow.wire.session import Role, Session, SessionLimits
+from flashflow.wire.rules import Role, SessionLimits
+from flashflow.wire.session import Session
 
 KEY = "A" * 43 + "="
 TOKEN = "00112233445566778899aabbccddeeff"

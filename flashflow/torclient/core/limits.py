@@ -7,50 +7,16 @@ that take the place of lost ones.
 
 from typing import Final
 
+from flashflow.model.bucket import Bucket
 from flashflow.model.network import NetworkLimits
-
-_ROUNDING: Final = 1e-6
-"""A bucket that is short of a whole by less than this has it."""
-
-
-class _Bucket:
-    def __init__(self, burst: int, per_s: float, now_s: float) -> None:
-        self._burst = burst
-        self._per_s = per_s
-        self._filled_at_s = now_s
-        self._credit = float(burst)
-
-    def resize(self, burst: int, per_s: float, now_s: float) -> None:
-        """Other limits from now on; what was used up stays so."""
-        self.whole(now_s)
-        self._burst, self._per_s = burst, per_s
-        self._credit = min(self._credit, burst)
-
-    def whole(self, now_s: float) -> int:
-        """What can be taken now."""
-        self._credit = min(self._burst, self._credit + (now_s - self._filled_at_s) * self._per_s)
-        self._filled_at_s = now_s
-        return int(self._credit + _ROUNDING)
-
-    def take(self, count: int) -> None:
-        """So much is gone."""
-        self._credit -= count
-
-    def full(self, now_s: float) -> bool:
-        """Whether nothing is missing."""
-        return self.whole(now_s) >= self._burst
-
-    def next_s(self) -> float:
-        """When there is one, as of the last look."""
-        return self._filled_at_s + max(0.0, 1 - self._credit) / self._per_s
 
 
 class Openings:
     """What may be opened to one relay: connections with one circuit on each."""
 
     def __init__(self, limits: NetworkLimits, now_s: float) -> None:
-        self._connections: Final = _Bucket(limits.connections_burst, limits.connections_per_s, now_s)
-        self._circuits: Final = _Bucket(limits.circuits_burst, limits.circuits_per_s, now_s)
+        self._connections: Final = Bucket(limits.connections_burst, limits.connections_per_s, now_s)
+        self._circuits: Final = Bucket(limits.circuits_burst, limits.circuits_per_s, now_s)
         self._buckets: Final = (self._connections, self._circuits)
 
     def resize(self, limits: NetworkLimits, now_s: float) -> None:

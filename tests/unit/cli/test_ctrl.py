@@ -29,6 +29,18 @@ RESULT = {
     "team_limited": False,
     "failure": None,
 }
+SESSION = {
+    "phase": "open",
+    "connections": 3,
+    "pending": 2,
+    "waits_s": 0.1,
+    "delivered": 5,
+    "resent": 1,
+    "not_delivered": 0,
+    "received": 9,
+    "repeated": 1,
+    "denied": 0,
+}
 PLANNED = {
     "fingerprint": FP,
     "nickname": "relay1",
@@ -79,6 +91,7 @@ ANSWERS: dict[str, Any] = {
                 "capacity_bytes": 125_000_000,
                 "free_bytes": 0,
                 "measurements": [7],
+                "session": SESSION,
             },
             {
                 "name": "m2",
@@ -87,6 +100,7 @@ ANSWERS: dict[str, Any] = {
                 "capacity_bytes": None,
                 "free_bytes": None,
                 "measurements": [],
+                "session": None,
             },
         ]
     },
@@ -177,7 +191,13 @@ def run(tmp_path: Path) -> Iterator[Run]:
             "status",
             ["state      ready", "up         12 s", "ACTIVE", "2023-11-14 22:14:20", "not written yet"],
         ),
-        ("measurers", ["m1    connected  ::1   1000.0   0.0  7", "m2    away       -          -     -"]),
+        (
+            "measurers",
+            [
+                "m1    connected  ::1   1000.0   0.0        2            3  7",
+                "m2    away       -          -     -        0            0",
+            ],
+        ),
         ("relays", [f"relay1    {FP}  [::1]:9001  echo       -  -               -                2"]),
         ("results", ["8.0", "1.0", "24.0", "ok", "peer: the relay closed"]),
         (f"results {FP}", ["no result yet"]),

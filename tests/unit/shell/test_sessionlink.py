@@ -11,7 +11,8 @@ from flashflow.shell import sessionlink
 from flashflow.shell.mtls import TlsPipe, client_context
 from flashflow.shell.sessionlink import SessionLink
 from flashflow.shell.sessions import PeerJoined
-from flashflow.wire.session import Role, Session
+from flashflow.wire.rules import Role
+from flashflow.wire.session import Session
 from support.keyring import Keyring
 from support.session_net import Net
 from support.wire_pair import epoch, go
@@ -82,7 +83,10 @@ def opened(net: Net) -> tuple[SessionLink, FakeTransport]:
     """A link of the server over which m1 has joined."""
     server = net.server
     link = SessionLink(
-        TlsPipe(server._context, server_side=True), server._link_made, server._link_event, server._link_lost
+        TlsPipe(server._trust.context, server_side=True),
+        server._link_made,
+        server._link_event,
+        server._link_lost,
     )
     transport = FakeTransport()
     link.connection_made(transport)

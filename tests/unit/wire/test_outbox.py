@@ -20,13 +20,13 @@ def seqs(entries: list) -> list[int]:
 
 def test_messages_are_sent_once_on_a_connection_and_again_on_the_next() -> None:
     outbox = filled(3)
-    assert seqs(outbox.take_unsent()) == [1, 2, 3]
-    assert outbox.take_unsent() == []
+    assert seqs(outbox.take_unsent(0.0)) == [1, 2, 3]
+    assert outbox.take_unsent(0.0) == []
     outbox.add(report(4))
-    assert seqs(outbox.take_unsent()) == [4]
+    assert seqs(outbox.take_unsent(0.0)) == [4]
     assert seqs(outbox.acknowledge(2)) == [1, 2]
     outbox.rewind()
-    assert seqs(outbox.take_unsent()) == [3, 4]
+    assert seqs(outbox.take_unsent(0.0)) == [3, 4]
     assert [entry.sends for entry in outbox] == [2, 2]
 
 
@@ -34,7 +34,7 @@ def test_what_was_not_sent_cannot_be_acknowledged() -> None:
     outbox = filled(3)
     with pytest.raises(PeerError, match="acknowledges message 1, but only 0 were sent"):
         outbox.acknowledge(1)
-    outbox.take_unsent()
+    outbox.take_unsent(0.0)
     assert seqs(outbox.acknowledge(3)) == [1, 2, 3]
     assert outbox.acknowledge(3) == []
     with pytest.raises(PeerError):
@@ -44,23 +44,23 @@ def test_what_was_not_sent_cannot_be_acknowledged() -> None:
 def test_it_is_bounded() -> None:
     outbox = filled(8)
     assert outbox.full
-    outbox.take_unsent()
+    outbox.take_unsent(0.0)
     outbox.acknowledge(1)
     assert not outbox.full
 
 
 def test_numbers_start_again_with_a_new_session_and_tickets_do_not() -> None:
     outbox = filled(2)
-    outbox.take_unsent()
+    outbox.take_unsent(0.0)
     assert seqs(outbox.restart()) == [1, 2]
     assert len(outbox) == 0
     assert outbox.add(report(3)) == 3
-    assert seqs(outbox.take_unsent()) == [1]
+    assert seqs(outbox.take_unsent(0.0)) == [1]
 
 
 def test_find_knows_only_what_is_unacknowledged() -> None:
     outbox = filled(3)
-    outbox.take_unsent()
+    outbox.take_unsent(0.0)
     outbox.acknowledge(1)
     assert outbox.find(1) is None
     assert outbox.find(4) is None

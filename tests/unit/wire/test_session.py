@@ -6,7 +6,8 @@ import pytest
 
 from flashflow.wire.events import Delivered, LinkClosed, MessageDenied, MessageReceived, NotDelivered, Opened
 from flashflow.wire.framing import FrameReader, encode_frame
-from flashflow.wire.session import Phase, Role, Session, SessionLimits
+from flashflow.wire.rules import Phase, Role, SessionLimits
+from flashflow.wire.session import Session
 from support.wire_pair import Pair, epoch, failure, go, order, report
 
 
@@ -336,3 +337,71 @@ def test_bytes_without_a_connection_are_dropped() -> None:
     assert session.receive(hello(), 1.0) == []
     assert session.data_to_send(1.0) == b""
     assert session.next_timer() is None
+
+
+def test_a_message_that_is_not_acknowledged_in_time_is_sent_again_on_another_connection() -> None:
+    pair = Pair().opened()
+    ticket = pair.coordinator.session.send(go(7))
+    deaf_exchange(pair)  # it came, but the measurer does not take it over
+    sent_s = pair.now_s
+    for _ in range(4):  # though it is there
+        pair.now_s += 1.0
+        beat = frame(type="heartbeat", ack=0)
+        pair.coordinator.take(pair.coordinator.session.receive(beat, pair.now_s))
+        pair.coordinator.take(pair.coordinator.session.handle_timer(pair.now_s))
+    assert pair.coordinator.of(LinkClosed) == []
+    assert pair.coordinator.session.figures(pair.now_s).waits_s == 4.0
+    pair.coordinator.session.data_to_send(pair.now_s)
+    assert pair.coordinator.session.next_timer() == sent_s + 5.0
+    pair.now_s = sent_s + 5.0
+    pair.coordinator.take(pair.coordinator.session.handle_timer(pair.now_s))
+    assert pair.coordinator.of(LinkClosed) == [LinkClosed("no acknowledgement for 5 s", by_peer=False)]
+    pair.disconnect()
+    pair.opened()
+    pair.measurer.session.take_over(1)
+    pair.exchange()
+    assert pair.coordinator.of(Delivered) == [Delivered(ticket)]
+    figures = pair.coordinator.session.figures(pair.now_s)
+    assert (figures.connections, figures.resent, figures.delivered, figures.pending) == (2, 1, 1, 0)
+    assert pair.measurer.session.figures(pair.now_s).repeated == 1
+
+
+def deaf_exchange(pair: Pair) -> None:
+    """Everything is carried, and nobody takes a message over."""
+    for sender, receiver in [(pair.measurer, pair.coordinator), (pair.coordinator, pair.measurer)] * 2:
+        receiver.events += receiver.session.receive(sender.session.data_to_send(pair.now_s), pair.now_s)
+
+
+@pytest.mark.parametrize("sender", ["coordinator", "measurer"])
+def test_after_so_many_tries_the_session_is_given_up_and_a_new_one_works(sender: str) -> None:
+    pair = Pair(SessionLimits(tries=3)).opened()
+    side, message = (pair.coordinator, go(7)) if sender == "coordinator" else (pair.measurer, report(1))
+    other = pair.measurer if sender == "coordinator" else pair.coordinator
+    ticket = side.session.send(message)
+    for _ in range(3):
+        deaf_exchange(pair)
+        assert side.of(NotDelivered) == []
+        pair.disconnect()
+        pair.connect()
+    pair.exchange()
+    reason = "sent on 3 connections, never acknowledged"
+    assert side.of(NotDelivered) == [NotDelivered(ticket, message, certain=False, reason=reason)]
+    if (
+        sender == "measurer"
+    ):  # it learned that from the coordinator's greeting: it begins anew on the next connection
+        assert side.of(LinkClosed) == [LinkClosed(reason, by_peer=False)]
+        pair.disconnect()
+        pair.opened()
+    assert pair.coordinator.of(Opened)[-1].resumed is False
+    again = side.session.send(message)
+    pair.exchange()
+    assert side.of(Delivered) == [Delivered(again)]
+    assert other.messages[-1] == message
+
+
+def test_what_waits_can_be_asked_for_by_measurement() -> None:
+    session = Pair().coordinator.session
+    for number in (5, 6, 5):
+        session.send(go(number))
+    session.send(failure(None))
+    assert [session.pending_of(number) for number in (5, 6, 7)] == [2, 1, 0]

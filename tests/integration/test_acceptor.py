@@ -1,0 +1,148 @@
+"""Strangers at the coordinator's door, on real sockets: what they get is bounded, and measurers get in all the same."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from flashflow.shell import sessionlink
+from flashflow.shell.acceptor import AcceptLimits
+from flashflow.shell.sessionclient import Connected
+from flashflow.shell.sessions import PeerMessage, PeerRefused
+from support.both_loops import both_loops
+from support.client_hello import client_hello
+from support.keyring import Keyring
+from support.session_net import Net, Told, running
+from support.wire_pair import report
+
+LIMITS = AcceptLimits(
+    waiting=20, strangers_burst=10, strangers_per_s=0.001, host_burst=4, host_per_s=0.001, measurer_burst=50
+)
+UNREAD = "too many connections"
+
+
+@pytest.fixture
+def keys(tmp_path) -> Keyring:
+    return Keyring(tmp_path, "m1", "m2")
+
+
+class Flood:
+    """Strangers that say hello in TLS and never more, each from an address of its own choice."""
+
+    def __init__(self, net: Net) -> None:
+        self._net = net
+        self._sockets: list[socket.socket] = []
+
+    async def knock(self, source: str, data: bytes | None = None) -> None:
+        """One more."""
+        made = socket.socket()
+        made.settimeout(0)
+        self._sockets.append(made)
+        made.bind((source, 0))
+        await asyncio.get_running_loop().sock_connect(made, (self._net.addr.host, self._net.addr.port))
+        with contextlib.suppress(OSError):
+            await asyncio.get_running_loop().sock_sendall(made, client_hello() if data is None else data)
+
+    def close(self) -> None:
+        for made in self._sockets:
+            made.close()
+
+
+@contextlib.contextmanager
+def flooding(net: Net) -> Iterator[Flood]:
+    flood = Flood(net)
+    try:
+        yield flood
+    finally:
+        flood.close()
+
+
+def handshakes(net: Net, knocks: int) -> int:
+    """Of so many knocks, how many got as far as TLS."""
+    return knocks - sum(event.reason == UNREAD for event in net.told.of(PeerRefused))
+
+
+async def refused(told: Told, count: int) -> None:
+    await told.wait(lambda: sum(event.reason == UNREAD for event in told.of(PeerRefused)) >= count)
+
+
+@both_loops
+async def test_strangers_get_so_many_handshakes_together_and_each_address_its_share(keys: Keyring) -> None:
+    async with running(keys, "127.0.0.1", accept_limits=LIMITS) as net:
+        with flooding(net) as flood:
+            for _ in range(30):
+                await flood.knock("127.0.0.7")
+            await refused(net.told, 26)
+            assert handshakes(net, 30) == 4
+            for number in range(30):
+                await flood.knock(f"127.0.1.{number + 1}")
+            await refused(net.told, 26 + 24)
+            assert handshakes(net, 60) == 10
+
+
+@both_loops
+async def test_without_the_limits_every_stranger_gets_one(keys: Keyring) -> None:
+    """What the test above counts is there to be counted."""
+    none = AcceptLimits(strangers_burst=1000, host_burst=1000)
+    async with running(keys, "127.0.0.1", accept_limits=none) as net:
+        with flooding(net) as flood:
+            for _ in range(30):
+                await flood.knock("127.0.0.7")
+            client = net.client("m1")
+            await client.told.wait_of(Connected)
+            assert handshakes(net, 30) == 30
+
+
+@both_loops
+async def test_a_measurer_gets_in_ahead_of_strangers_from_its_own_address_and_loses_nothing(
+    keys: Keyring,
+) -> None:
+    async with running(keys, "127.0.0.1", accept_limits=LIMITS) as net:
+        first = net.client("m1")
+        await first.told.wait_of(Connected)
+        with flooding(net) as flood:
+            for number in range(100):
+                await flood.knock("127.0.0.1")
+                first.session.send(report(1 + number % 600))
+            assert handshakes(net, 100) <= 10
+            second = net.client("m2")
+            await second.told.wait_of(Connected)
+            first.cut()
+            await first.told.wait_of(Connected, 2)
+            first.session.send(report(7))
+            await net.told.wait_of(PeerMessage, 101)
+        assert [event.message.second for event in net.told.of(PeerMessage)] == [*range(1, 101), 7]
+        assert net.server.figures()["m1"].connections == 2
+
+
+@both_loops
+async def test_those_who_say_nothing_or_little_make_room_for_others(
+    keys: Keyring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessionlink, "HANDSHAKE_S", 0.5)
+    async with running(keys, "127.0.0.1", accept_limits=LIMITS) as net:
+        with flooding(net) as flood:
+            for number in range(50):
+                await flood.knock("127.0.0.1", client_hello()[: number % 6])
+            client = net.client("m1")
+            await client.told.wait_of(Connected)
+            await net.told.wait_of(PeerRefused, 50)
+        reasons = {event.reason for event in net.told.of(PeerRefused)}
+        assert reasons <= {"said nothing while many others came", "no TLS handshake in time"}
+        assert len(net.server._acceptor._waiting) == 0
+
+
+@both_loops
+async def test_a_measurer_that_connects_again_and_again_is_bounded_too(keys: Keyring) -> None:
+    few = AcceptLimits(measurer_burst=3, measurer_per_s=0.001)
+    async with running(keys, "127.0.0.1", accept_limits=few) as net:
+        client = net.client("m1")
+        for count in range(1, 4):
+            await client.told.wait_of(Connected, count)
+            client.cut()
+        found = await net.told.wait_of(PeerRefused)
+        assert found[0].reason == "it connects too often"
+        other = net.client("m2")
+        await other.told.wait_of(Connected)
