@@ -31,6 +31,8 @@ class WorkerPool:
         self._tls_key = tls_key
         self._post = post
         self._workers: list[_WorkerLink] = []
+        self._kept: dict[int, list[bytes]] = {}
+        """For a worker that is being replaced, what its successor is to hear."""
         self._closing = False
 
     async def start(self) -> None:
@@ -44,7 +46,11 @@ class WorkerPool:
 
     def tell(self, effect: TellWorker) -> None:
         """Sends a message."""
-        self._workers[effect.worker].send(encode_frame(effect.message))
+        frame = encode_frame(effect.message)
+        if effect.worker in self._kept:
+            self._kept[effect.worker].append(frame)
+        else:
+            self._workers[effect.worker].send(frame)
 
     async def close(self) -> None:
         """Ends all of them: they exit when their sockets close."""
@@ -75,12 +81,15 @@ class WorkerPool:
     def lost(self, index: int, process: "subprocess.Popen[bytes]") -> None:
         """A worker's socket is closed."""
         if not self._closing:
+            self._kept[index] = []
             self._post(WorkerDied(index))
             self._tasks.start(f"worker {index}", self._replace(index, process))
 
     async def _replace(self, index: int, process: "subprocess.Popen[bytes]") -> None:
         await asyncio.to_thread(_wait, process)
         self._workers[index] = await self._launch(index)
+        for frame in self._kept.pop(index):
+            self._workers[index].send(frame)
 
 
 class _WorkerLink(asyncio.Protocol):
