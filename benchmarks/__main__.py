@@ -6,13 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import coordinator, echo, far_end, schedule
+from benchmarks import coordinator, echo, far_end, schedule, strangers
 
 RESULTS = Path(__file__).parent / "results.json"
 BENCHMARKS = {
     "echo": echo.measure,
     "far_end": far_end.measure,
     "coordinator": coordinator.measure,
+    "strangers": strangers.measure,
     "schedule": schedule.measure,
 }
 

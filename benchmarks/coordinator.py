@@ -1,19 +1,27 @@
-"""The coordinator under load: 100 measurements by 10 measurers at once, 1,000 reports a second over real mTLS.
+"""The coordinator under load: 100 measurements by 10 measurers at once, 1,000 reports a second for a minute, over mTLS.
 
 This process is the coordinator (its core, sessions and store; the Tor client is played), another one is all the
-measurers. Figures: reports handled per second of the coordinator's CPU, and how late its loop is (p99).
+measurers, and one more of them that loses its connection again and again; `strangers` adds a third process.
+Figures: reports handled per second of the coordinator's CPU, how late its loop is, how its memory grows, how long the
+measurer that reconnects is away. Reports are counted where they are sent and again in the database.
 """
 
 import asyncio
+import contextlib
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager as ContextManager
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from coordinator.core import effects as do
 from coordinator.core import events as ev
@@ -28,21 +36,32 @@ from flashflow.model.relay import RelayInfo
 from flashflow.shell.aio import run
 from flashflow.shell.loop import Loop
 from flashflow.shell.parent import child_environment
-from flashflow.shell.sessionclient import ServerMessage, SessionClient
-from flashflow.shell.sessions import PeerJoined, PeerMessage, SessionServer
+from flashflow.shell.refusals import RefusalLog
+from flashflow.shell.sessionclient import Connected, Disconnected, ServerMessage, SessionClient
+from flashflow.shell.sessions import PeerGone, PeerJoined, PeerMessage, PeerRefused, SessionServer
 from flashflow.store.latest import LatestResult
 from flashflow.store.store import Store
 from flashflow.torctl import events as tor
 from flashflow.torctl.client import SendTorCommand, TorCameUp, TorReplied
 from flashflow.wire import messages as wire
+from flashflow.wire.rules import SessionFigures
 
 MEASUREMENTS = 100
 MEASURERS = 10
-DURATION_S = 20
+DURATION_S = 60
 WARMUP_S = 1
 PROBE_S = 0.01
-LIMITS = {"loop_delay_p99_ms": 100.0, "reports_per_cpu_s": 1000.0}
-"""The loop may be this late at most; at 1,000 reports a second one core must suffice."""
+SETTLED_S = 10
+"""Memory is compared from then on: until then it is filled for the first time."""
+CUT_EVERY_S = 3.0
+END_S = 60
+"""What is left at the end may take this long."""
+MOST = {"loop_delay_p99_ms": 100.0, "memory_growth_mb": 32.0, "back_after_max_s": 10.0}
+"""Figure -> the most that it may be. 60,000 reports are kept until their measurements end: that is the growth."""
+LEAST = {"reports_per_cpu_s": 1000.0}
+"""Figure -> the least; at 1,000 reports a second one core must suffice."""
+NAMES = [f"m{number}" for number in range(MEASURERS)]
+RECONNECTING = "again"
 
 
 class Load:
@@ -61,10 +80,14 @@ class Load:
             version="bench",
             post=self.post,
         )
+        self.refusals = RefusalLog(time.monotonic)
         self.outcomes: list[str] = []
-        self.joined = 0
+        self.joined: set[str] = set()
+        self.gone: list[str] = []
         self.reports = 0
+        self.refused = 0
         self.delays_s: list[float] = []
+        self.memory_mb: list[float] = []
         self.cpu_s = 0.0
         self.loop = Loop(Coordinator(params), self.outputs())
 
@@ -84,16 +107,21 @@ class Load:
         }
 
     def on_session(self, event: object) -> None:
+        """As the coordinator's service does."""
         if isinstance(event, PeerJoined):
-            self.joined += 1
             self.post(ev.MeasurerJoined(event.name, event.capacity_bytes, event.host))
-            if self.joined == MEASURERS:
+            self.joined.add(event.name)
+            if len(self.joined) == len(NAMES) + 1 and not self.delays_s:
                 self.begin()
         elif isinstance(event, PeerMessage):
             self.reports += isinstance(event.message, wire.BwReport)
             self.post(ev.MeasurerSaid(event.name, event.message))
-        else:
-            raise RuntimeError(f"unexpected: {event}")
+        elif isinstance(event, PeerGone):
+            self.gone.append(event.name)
+            self.post(ev.MeasurerGone(event.name, event.reason))
+        elif isinstance(event, PeerRefused):
+            self.refused += 1
+            self.refusals.refused(event.what, event.host, event.reason)
 
     def begin(self) -> None:
         relays = tuple(fake_relay(n) for n in range(1, MEASUREMENTS + 1))
@@ -108,6 +136,8 @@ class Load:
 
     def probe(self, due_s: float) -> None:
         now = time.monotonic()
+        if len(self.delays_s) % round(1 / PROBE_S) == 0:
+            self.memory_mb.append(psutil.Process().memory_info().rss / 1e6)
         self.delays_s.append(now - due_s)
         asyncio.get_running_loop().call_later(PROBE_S, self.probe, now + PROBE_S)
 
@@ -160,75 +190,116 @@ def fake_result(relay: RelayInfo) -> LatestResult:
     return LatestResult(relay.fingerprint, relay.nickname, "echo", 0.0, 1_000_000, 0, True, None)
 
 
-def coordinate(folder: Path) -> dict[str, float]:
-    """The figures of one run. Raises RuntimeError if a report or a measurement was lost."""
+def coordinate(folder: Path, beside: Callable[[int], ContextManager[None]]) -> dict[str, float]:
+    """The figures of one run; `beside`, given the port, is entered before the measurers come.
 
-    async def main() -> Load:
-        store = Store.open(folder / "results.sqlite")
-        load = Load(folder, store)
+    Raises RuntimeError if a report, a measurement or a measurer's connection was lost.
+    """
+    database = folder / "results.sqlite"
+
+    async def main() -> tuple[Load, dict[str, float], dict[str, SessionFigures]]:
+        load = Load(folder, Store.open(database))
         address = await load.sessions.start(Address("127.0.0.1", 0))
         command = [sys.executable, "-m", "benchmarks.coordinator", str(folder), str(address.port)]
-        team = subprocess.Popen(command, env=child_environment())
-        try:
-            await asyncio.wait_for(load.loop.run(), 120)
-        finally:
-            team.terminate()
-            team.wait()
-            await load.sessions.close()
-            await load.thread.close()
-        return load
+        with beside(address.port):
+            team = subprocess.Popen(command, env=child_environment(), stdout=subprocess.PIPE, text=True)
+            try:
+                await asyncio.wait_for(load.loop.run(), DURATION_S + END_S)
+                figures = load.sessions.figures()
+                said = (await asyncio.to_thread(team.communicate, timeout=END_S))[0]
+            finally:
+                team.kill()
+                team.wait()
+                await load.sessions.close()
+                await load.thread.close()
+        return load, json.loads(said), figures
 
-    load = run(main())
+    load, sent, sessions = run(main())
+    _check_nothing_lost(load, sent, sessions, _stored_reports(database))
     delays = sorted(load.delays_s)
-    expected = MEASUREMENTS * MEASURERS * DURATION_S
-    if load.reports != expected or load.outcomes.count("ok") != MEASUREMENTS:
-        raise RuntimeError(
-            f"{load.reports} of {expected} reports, {load.outcomes.count('ok')} measurements ok"
-        )
     return {
-        "reports": expected,
+        "reports": load.reports,
         "reports_per_s": MEASUREMENTS * MEASURERS,
-        "reports_per_cpu_s": round(expected / load.cpu_s, 1),
+        "reports_per_cpu_s": round(load.reports / load.cpu_s, 1),
         "loop_delay_p50_ms": round(1000 * delays[len(delays) // 2], 3),
         "loop_delay_p99_ms": round(1000 * delays[len(delays) * 99 // 100], 3),
         "loop_delay_max_ms": round(1000 * delays[-1], 3),
+        "memory_mb": round(load.memory_mb[-1], 1),
+        "memory_growth_mb": round(load.memory_mb[-1] - load.memory_mb[SETTLED_S], 1),
+        "reconnects": sent["reconnects"],
+        "back_after_max_s": sent["back_after_max_s"],
+        "refused_connections": load.refused,
     }
 
 
-def measure() -> tuple[dict[str, float], list[str]]:
+def _check_nothing_lost(
+    load: Load, sent: dict[str, float], sessions: dict[str, SessionFigures], stored: int
+) -> None:
+    expected = MEASUREMENTS * MEASURERS * DURATION_S
+    counted = {
+        "sent": sent["sent"],
+        "acknowledged": sent["acknowledged"],
+        "received": load.reports,
+        "stored": stored,
+    }
+    problems = [f"{count} of {expected} reports {how}" for how, count in counted.items() if count != expected]
+    if load.outcomes.count("ok") != MEASUREMENTS:
+        problems.append(f"{load.outcomes.count('ok')} of {MEASUREMENTS} measurements ok")
+    if any(sessions[name].connections != 1 for name in NAMES) or sent["lost"] or set(load.gone) & set(NAMES):
+        problems.append(f"measurers disconnected: {sent['lost']:g} times, gone: {load.gone}")
+    if not sent["reconnects"]:
+        problems.append("no measurer reconnected")
+    if problems:
+        raise RuntimeError("; ".join(problems))
+
+
+def _stored_reports(database: Path) -> int:
+    store = Store.open(database)
+    records = store.results(None, 2 * MEASUREMENTS)
+    store.close()
+    return sum(len(share.reports) for record in records for share in record.shares)
+
+
+def make_keys(folder: Path) -> None:
+    """Keys and certificates of the coordinator and of all measurers."""
+    (folder / "peers").mkdir()
+    now = datetime.now(UTC)
+    keygen(folder / "coord.pem", "coord", now)
+    export_certificate(folder / "coord.pem", folder / "coord.cert.pem")
+    for name in (*NAMES, RECONNECTING):
+        keygen(folder / f"{name}.pem", name, now)
+        export_certificate(folder / f"{name}.pem", folder / "peers" / f"{name}.cert.pem")
+
+
+def measure(
+    beside: Callable[[int], ContextManager[None]] = lambda port: contextlib.nullcontext(),
+) -> tuple[dict[str, float], list[str]]:
     """Figures, and the limits missed."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "peers").mkdir()
-        now = datetime.now(UTC)
-        keygen(folder / "coord.pem", "coord", now)
-        export_certificate(folder / "coord.pem", folder / "coord.cert.pem")
-        for number in range(MEASURERS):
-            own = folder / f"m{number}.pem"
-            keygen(own, f"m{number}", now)
-            export_certificate(own, folder / "peers" / f"m{number}.cert.pem")
-        figures = coordinate(folder)
-    missed = []
-    if figures["loop_delay_p99_ms"] > LIMITS["loop_delay_p99_ms"]:
-        missed.append(f"loop_delay_p99_ms {figures['loop_delay_p99_ms']} > {LIMITS['loop_delay_p99_ms']}")
-    if figures["reports_per_cpu_s"] < LIMITS["reports_per_cpu_s"]:
-        missed.append(f"reports_per_cpu_s {figures['reports_per_cpu_s']} < {LIMITS['reports_per_cpu_s']}")
+        make_keys(Path(name))
+        figures = coordinate(Path(name), beside)
+    missed = [f"{key} {figures[key]} > {most}" for key, most in MOST.items() if figures[key] > most]
+    missed += [f"{key} {figures[key]} < {least}" for key, least in LEAST.items() if figures[key] < least]
     return figures, missed
 
 
 class FakeMeasurer:
     """Answers as a measurer does, without traffic."""
 
-    def __init__(self, folder: Path, number: int, port: int) -> None:
+    def __init__(self, folder: Path, name: str, port: int, capacity_bytes: int = 10**10) -> None:
         self.client = SessionClient(
-            key_file=folder / f"m{number}.pem",
+            key_file=folder / f"{name}.pem",
             coord_cert=folder / "coord.cert.pem",
             coord_addr=Address("127.0.0.1", port),
-            capacity_bytes=10**10,
+            capacity_bytes=capacity_bytes,
             on_event=self.on_event,
         )
+        self.sent = 0
+        self.lost = 0
+        self.connected = asyncio.Event()
 
     def on_event(self, event: object) -> None:
+        """Orders of the coordinator, and the connection's begin and end."""
         message = event.message if isinstance(event, ServerMessage) else None
         if isinstance(message, wire.ConnectToRelay):
             self.client.send(wire.ConnectedToRelay(meas_id=message.meas_id, n_circs=message.n_circs))
@@ -237,16 +308,62 @@ class FakeMeasurer:
                 report = wire.BwReport(
                     meas_id=message.meas_id, second=second, sent_bytes=10**6, recv_bytes=10**6
                 )
-                asyncio.get_running_loop().call_later(WARMUP_S + second, self.client.send, report)
+                asyncio.get_running_loop().call_later(WARMUP_S + second, self.report, report)
+        elif isinstance(event, Connected):
+            self.connected.set()
+        elif isinstance(event, Disconnected):
+            self.lost += 1
+            self.connected.clear()
+
+    def report(self, report: wire.BwReport) -> None:
+        """Send one."""
+        self.sent += 1
+        self.client.send(report)
+
+    def cut(self) -> None:
+        """The connection breaks, as the network breaks it."""
+        link = self.client._link
+        if link is not None:
+            link.abort()
+
+
+async def lose_connection_again_and_again(measurer: FakeMeasurer, away_s: list[float]) -> None:
+    """Until cancelled; `away_s` gets how long each took until the session was live again."""
+    while True:
+        await measurer.connected.wait()
+        await asyncio.sleep(CUT_EVERY_S)
+        measurer.connected.clear()
+        since_s = time.monotonic()
+        measurer.cut()
+        await measurer.connected.wait()
+        away_s.append(time.monotonic() - since_s)
 
 
 def play_measurers(folder: Path, port: int) -> None:
-    """All measurers, until the parent ends us."""
+    """All measurers, until every report of a whole run was taken over; prints what they counted."""
 
-    async def main() -> None:
-        await asyncio.gather(*(FakeMeasurer(folder, n, port).client.run() for n in range(MEASURERS)))
+    async def main() -> dict[str, float]:
+        team = [FakeMeasurer(folder, name, port) for name in NAMES]
+        again = FakeMeasurer(folder, RECONNECTING, port, capacity_bytes=1)  # too little to take part
+        away_s: list[float] = []
+        work = [asyncio.create_task(measurer.client.run()) for measurer in (*team, again)]
+        work.append(asyncio.create_task(lose_connection_again_and_again(again, away_s)))
+        whole = MEASUREMENTS * MEASURERS * DURATION_S
+        while sum(m.sent for m in team) < whole or any(m.client.pending for m in team):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        counted = {
+            "sent": sum(m.sent for m in team),
+            "acknowledged": sum(m.sent - m.client.pending for m in team),
+            "lost": sum(m.lost for m in team),
+            "reconnects": len(away_s),
+            "back_after_max_s": round(max(away_s, default=0.0), 2),
+        }
+        for task in work:
+            task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
+        return counted
 
-    run(main())
+    print(json.dumps(run(main())))
 
 
 if __name__ == "__main__":
