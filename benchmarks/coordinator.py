@@ -104,6 +104,7 @@ class Load:
             do.WriteV3bw: self.thread.write_v3bw,
             do.LoadRelays: lambda e: None,
             do.Log: lambda e: None,
+            do.LogRefusal: lambda e: self.refusals.refused("message", e.name, e.reason),
         }
 
     def on_session(self, event: object) -> None:

@@ -84,9 +84,12 @@ class CoordinatorService:
         self._tasks = TaskGroupOfNamed(self._bug)
         self._core = Coordinator(params_of(config))
         self._refusals = RefusalLog(time.monotonic)
-        self._ctrl = CtrlServer(make_cookie(config.datadir), self._post)
+        self._ctrl = CtrlServer(make_cookie(config.datadir), self._post, self._refusals)
         self._sessions = SessionServer(
-            key_file=config.key, peers_dir=config.keydir, on_event=self._on_session
+            key_file=config.key,
+            peers_dir=config.keydir,
+            on_event=self._on_session,
+            on_undelivered=self._on_undelivered,
         )
         self._thread = StoreThread(
             store,
@@ -182,6 +185,9 @@ class CoordinatorService:
             do.WriteV3bw: self._thread.write_v3bw,
             do.LoadRelays: lambda effect: self._relays.load(),
             do.Log: lambda effect: log.log(effect.level, "%s", effect.text),
+            do.LogRefusal: lambda effect: self._refusals.refused(
+                "message", f"measurer {effect.name}", effect.reason
+            ),
             do.StopService: lambda effect: self._loop.stop(),
         }
 
@@ -195,6 +201,9 @@ class CoordinatorService:
                 self._post(ev.MeasurerGone(name, reason + told_in_words(undelivered)))
             case PeerRefused(host=host, reason=reason, what=what):
                 self._refusals.refused(what, host, reason)
+
+    def _on_undelivered(self, name: str, notice: NotDelivered) -> None:
+        self._refusals.warn(f"{notice.message.type} for {name} not delivered: {notice.reason}")
 
 
 def told_in_words(undelivered: Sequence[NotDelivered]) -> str:

@@ -92,6 +92,16 @@ class ShowMeasurers:
 
 
 @dataclass(frozen=True, slots=True)
+class LogRefusal:
+    """Tell the operator that a measurer's message was refused; whoever repeats it must not fill the log."""
+
+    name: str
+    """The measurer."""
+    reason: str
+    """One line."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReadResults:
     """Read stored measurements; ResultsRead tells the outcome."""
 
@@ -143,6 +153,7 @@ Effect = (
     | AnswerOffer
     | ShowPipeline
     | ShowMeasurers
+    | LogRefusal
     | ReadResults
     | WriteV3bw
     | LoadRelays

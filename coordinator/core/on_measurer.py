@@ -56,7 +56,7 @@ def on_message(state: State, event: MeasurerSaid, now: Now) -> list[Effect]:
     """Check that it may be sent by this measurer in this phase, then handle it by type."""
     message = event.message
     if isinstance(message, wire.Failure) and message.meas_id is None:
-        return [do.warn(f"measurer {event.name}: {message.code}: {message.reason}")]
+        return [do.LogRefusal(event.name, f"{message.code}: {message.reason}")]
     legal = MEASURER_LEGAL.get(type(message))
     if legal is None:
         return _deny(event, None, f"a measurer may not send {type(message).__name__}")
@@ -79,7 +79,7 @@ def _unknown(event: MeasurerSaid, meas_id: int | None) -> list[Effect]:
 
 def _deny(event: MeasurerSaid, meas_id: int | None, reason: str) -> list[Effect]:
     denial = wire.Failure(meas_id=meas_id, code="M_UNKNOWN_MEAS_ID", kind=ErrorKind.PEER, reason=reason)
-    return [do.warn(f"measurer {event.name} was denied: {reason}"), do.SendToMeasurer(event.name, denial)]
+    return [do.LogRefusal(event.name, reason), do.SendToMeasurer(event.name, denial)]
 
 
 def _offend(state: State, meas: Measurement, event: MeasurerSaid, what: str, now: Now) -> list[Effect]:

@@ -1,14 +1,15 @@
 """The control socket: lines in, one answer a line out (docs/protocol.md, "Control socket").
 
 The first line must show the cookie. Whoever sends too much, too long a line, or not the cookie in time is told so in
-one line and closed; nobody else notices.
+one line and closed; nobody else notices. Those who have not shown the cookie make room for each other, the oldest first,
+so that they keep out nobody who has it; of one controller's lines a few are taken before the others have their turn.
 """
 
 import asyncio
 import hmac
 import json
-import logging
 import secrets
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -18,11 +19,14 @@ from coordinator.core.events import CtrlClosed, CtrlSaid
 from flashflow.model.errors import LocalError
 from flashflow.model.ids import Address
 from flashflow.shell.files import write_private
-
-log = logging.getLogger(__name__)
+from flashflow.shell.refusals import RefusalLog
 
 MAX_LINE_BYTES = 4096
 MAX_CONNECTIONS = 64
+"""Controllers that have shown the cookie."""
+MAX_STRANGERS = 64
+"""Connections that have not, yet."""
+LINES_A_TURN = 16
 AUTHENTICATE_WITHIN_S = 10.0
 MAX_UNSENT_BYTES = 1 << 20
 COOKIE_FILE = "control_auth_cookie"
@@ -31,10 +35,19 @@ COOKIE_FILE = "control_auth_cookie"
 class CtrlServer:
     """Listens for controllers; `post` takes CtrlSaid and CtrlClosed."""
 
-    def __init__(self, cookie: bytes, post: Callable[[CtrlSaid | CtrlClosed], None]) -> None:
+    def __init__(
+        self,
+        cookie: bytes,
+        post: Callable[[CtrlSaid | CtrlClosed], None],
+        refusals: RefusalLog | None = None,
+    ) -> None:
         self.cookie = cookie
         self.post = post
+        self.refusals = refusals or RefusalLog(time.monotonic)
         self.conns: dict[int, _Connection] = {}
+        """Those who have shown the cookie."""
+        self.strangers: dict[int, _Connection] = {}
+        """Those who have not, the oldest first."""
         self._last_conn = 0
         self._server: asyncio.Server | None = None
 
@@ -64,7 +77,7 @@ class CtrlServer:
         """Stop listening, close every connection."""
         if self._server is not None:
             self._server.close()
-        for conn in list(self.conns.values()):
+        for conn in (*self.conns.values(), *self.strangers.values()):
             conn.close()
 
     def new_conn(self) -> int:
@@ -78,31 +91,27 @@ class _Connection(asyncio.Protocol):
         self._server = server
         self._conn = server.new_conn()
         self._transport: asyncio.Transport | None = None
-        self._buffer = b""
-        self._authenticated = False
+        self._buffer = bytearray()
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
-        if len(self._server.conns) >= MAX_CONNECTIONS:
-            self._refuse(f"{MAX_CONNECTIONS} controllers are connected already")
-            return
-        self._server.conns[self._conn] = self
+        strangers = self._server.strangers
+        if len(strangers) >= MAX_STRANGERS:
+            strangers[next(iter(strangers))].refuse("others wait that have not shown the cookie either")
+        strangers[self._conn] = self
         loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(AUTHENTICATE_WITHIN_S, self._refuse, "no AUTHENTICATE in time")
+        self._deadline = loop.call_later(AUTHENTICATE_WITHIN_S, self.refuse, "no AUTHENTICATE in time")
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        while self._open() and b"\n" in self._buffer:
-            line, self._buffer = self._buffer.split(b"\n", 1)
-            self._take_line(line.removesuffix(b"\r"))
-        if len(self._buffer) > MAX_LINE_BYTES:
-            self._refuse(f"line too long (at most {MAX_LINE_BYTES} bytes)")
+        self._take_lines()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-        if self._server.conns.pop(self._conn, None) is not None and self._authenticated:
+        self._server.strangers.pop(self._conn, None)
+        if self._server.conns.pop(self._conn, None) is not None:
             self._server.post(CtrlClosed(self._conn))
 
     def write(self, kind: str, data: dict[str, Any]) -> None:
@@ -121,12 +130,33 @@ class _Connection(asyncio.Protocol):
     def _open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
-    def _refuse(self, reason: str) -> None:
+    def refuse(self, reason: str) -> None:
+        """Tell why, and close."""
         peer = self._transport.get_extra_info("peername") if self._transport else None
-        log.warning("refused a controller at %s: %s", peer[0] if peer else "?", reason)
+        self._server.refusals.refused("controller", peer[0] if peer else "?", reason)
         self.write("ERR", {"error": reason})
-        self._buffer = b""
+        self._server.strangers.pop(self._conn, None)
+        self._buffer.clear()
         self.close()
+
+    def _take_lines(self) -> None:
+        """A few at a time: what is left is taken after the others' turn, and nothing more is read until then."""
+        for _ in range(LINES_A_TURN):
+            end = self._buffer.find(b"\n")
+            if end < 0 or not self._open():
+                break
+            line = bytes(self._buffer[:end])
+            del self._buffer[: end + 1]
+            self._take_line(line.removesuffix(b"\r"))
+        if not self._open() or self._transport is None:
+            self._buffer.clear()
+        elif b"\n" in self._buffer:
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._take_lines)
+        elif len(self._buffer) > MAX_LINE_BYTES:
+            self.refuse(f"line too long (at most {MAX_LINE_BYTES} bytes)")
+        else:
+            self._transport.resume_reading()
 
     def _take_line(self, line: bytes) -> None:
         try:
@@ -136,7 +166,7 @@ class _Connection(asyncio.Protocol):
             problem = f"not UTF-8 (byte {error.start} of the line)"
         else:
             problem = "line too long" if len(line) > MAX_LINE_BYTES else ""
-        if not self._authenticated:
+        if self._conn in self._server.strangers:
             self._authenticate(text)
         elif problem:
             self.write("ERR", {"error": problem})
@@ -149,9 +179,12 @@ class _Connection(asyncio.Protocol):
         if word.upper() != "AUTHENTICATE" or not hmac.compare_digest(
             shown.lower().encode(), expected.encode()
         ):
-            self._refuse(f"authentication failed: send AUTHENTICATE and {COOKIE_FILE}'s 32 bytes in hex")
+            self.refuse(f"authentication failed: send AUTHENTICATE and {COOKIE_FILE}'s 32 bytes in hex")
             return
-        self._authenticated = True
+        if len(self._server.conns) >= MAX_CONNECTIONS:
+            self.refuse(f"{MAX_CONNECTIONS} controllers are connected already")
+            return
+        self._server.conns[self._conn] = self._server.strangers.pop(self._conn)
         if self._deadline is not None:
             self._deadline.cancel()
         self.write("OK", {})

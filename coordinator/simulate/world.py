@@ -187,5 +187,6 @@ _OUTPUTS: dict[type, Callable[[World, Any], None]] = {
     do.SaveMeasurement: World._save,
     do.SaveProgress: _nothing,
     do.Log: _nothing,
+    do.LogRefusal: _nothing,
 }
 """Effect -> what becomes of it; any other is a mistake here and raises KeyError."""

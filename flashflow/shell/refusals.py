@@ -29,13 +29,20 @@ class RefusalLog:
 
     def refused(self, what: str, host: str, reason: str) -> None:
         """`what` from `host` was refused; reasons that differ in numbers only are one kind."""
+        self._warn(f"{what} {reason}", f"refused a {what} from {host}: {reason}")
+
+    def warn(self, text: str) -> None:
+        """Something else that a peer can bring about as often as it likes."""
+        self._warn(text, text)
+
+    def _warn(self, sort: str, text: str) -> None:
         now_s = self._clock()
-        kind = self._kind_of(f"{what} {_VARIES.sub('#', reason)}", now_s)
+        kind = self._kind_of(_VARIES.sub("#", sort), now_s)
         if now_s < kind.quiet_until_s:
             kind.left_out += 1
             return
         more = f" (and {kind.left_out} more like it since the last such line)" if kind.left_out else ""
-        log.warning("refused a %s from %s: %s%s", what, host, reason, more)
+        log.warning("%s%s", text, more)
         kind.quiet_until_s, kind.left_out = now_s + EVERY_S, 0
 
     def _kind_of(self, key: str, now_s: float) -> _Kind:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import cast
 
+from flashflow.model.bucket import Bucket
 from flashflow.shell.mtls import TlsPipe
 from flashflow.wire.events import LinkClosed, MessageReceived, SessionEvent
 from flashflow.wire.session import Session
@@ -17,12 +18,17 @@ MAX_UNREAD_BYTES = 4 << 20
 """A peer that leaves so much unread is cut off; far above what a session keeps for one that reads."""
 STALLED_S = 0.1
 """A timer that comes later than this tells that the loop stood still: what the peer sent meanwhile is read first."""
+READ_BYTES = 16 << 10
+"""Most that is read of one peer before the others have their turn: a TLS record."""
 _LINGER_S = 2.0
 """A closing connection may take this long to send what is left, and the peer to read it."""
 
 
-class SessionLink(asyncio.Protocol):
-    """Joins one connection to a session for as long as it lasts; a session outlives its links."""
+class SessionLink(asyncio.BufferedProtocol):
+    """Joins one connection to a session for as long as it lasts; a session outlives its links.
+
+    A buffered protocol, since others are given all that came at once: thousands of messages of a peer that floods us.
+    """
 
     def __init__(
         self,
@@ -48,6 +54,9 @@ class SessionLink(asyncio.Protocol):
         self._on_event = on_event
         self._on_lost = on_lost
         self._first = first
+        self._buffer = bytearray(READ_BYTES)
+        self._allowance: Bucket | None = None
+        self._resumption: asyncio.TimerHandle | None = None
         self._session: Session | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._due_s = math.inf
@@ -61,9 +70,13 @@ class SessionLink(asyncio.Protocol):
         ended = self._error is not None or self.close_reason is not None
         return ended or self._transport is None or self._transport.is_closing()
 
-    def attach(self, session: Session) -> None:
-        """Run `session`, which was told of the connection, over this link."""
+    def attach(self, session: Session, allowance: Bucket | None = None) -> None:
+        """Run `session`, which was told of the connection, over this link.
+
+        `allowance` is the bytes that may be read of the peer: when they are used up, it has to wait.
+        """
         self._session = session
+        self._allowance = allowance
         self.pump()
 
     def detach(self) -> None:
@@ -105,6 +118,17 @@ class SessionLink(asyncio.Protocol):
         if self._first:
             self.data_received(self._first)
 
+    def get_buffer(self, sizehint: int) -> bytearray:
+        """Where to put what comes."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So much came."""
+        self.data_received(bytes(memoryview(self._buffer)[:nbytes]))
+        if self._allowance is not None:
+            self._allowance.take(nbytes)
+            self._wait_for_allowance(self._allowance)
+
     def data_received(self, data: bytes) -> None:
         """Bytes of the peer."""
         if self.closing:
@@ -129,11 +153,24 @@ class SessionLink(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The connection is gone."""
         self._disarm()
+        if self._resumption is not None:
+            self._resumption.cancel()
         self._transport = None
         self._settle()
         session, self._session = self._session, None
         complaint = session.disconnected() if session is not None else None
         self._on_lost(self, complaint, self._error or error)
+
+    def _wait_for_allowance(self, allowance: Bucket) -> None:
+        now_s = time.monotonic()
+        if allowance.whole(now_s) < 1 and self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+            delay_s = allowance.next_s() - now_s
+            self._resumption = asyncio.get_running_loop().call_later(delay_s, self._resume_reading)
+
+    def _resume_reading(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def _fail(self, error: ssl.SSLError) -> None:
         self._error = error

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from flashflow.keys import PeerIdentity
+from flashflow.model.bucket import Bucket
 from flashflow.model.errors import LocalError
 from flashflow.model.ids import Address
 from flashflow.shell.acceptor import AcceptLimits, Acceptor
@@ -44,6 +45,10 @@ log = logging.getLogger(__name__)
 _BACKLOG = 1024
 TRUST_CHECK_S = 2.0
 """How often the certificates' files are looked at while nobody connects."""
+PEER_BURST_BYTES = 256 << 10
+"""What is read of a measurer at once: twice a whole buffer of reports, which comes again after a reconnect."""
+PEER_BYTES_PER_S = 64 << 10
+"""What is read of a measurer after that: reports of 500 measurements, a tenth of the loop's time."""
 DRAIN_S = 1.0
 """How long a peer that is watched no more may take to take over what waits for it."""
 
@@ -98,6 +103,7 @@ class PeerRefused:
 class _Peer:
     identity: PeerIdentity
     session: Session
+    allowance: Bucket
     link: SessionLink | None = None
     joined: bool = False
     lost_reason: str = ""
@@ -267,13 +273,14 @@ class SessionServer:
         peer = self._peers.get(identity.name)
         if peer is None:
             session = Session(Role.COORDINATOR, self._trust.own.name, 0, secrets.token_hex(16), self._limits)
-            peer = self._peers[identity.name] = _Peer(identity, session)
+            allowance = Bucket(PEER_BURST_BYTES, PEER_BYTES_PER_S, time.monotonic())
+            peer = self._peers[identity.name] = _Peer(identity, session, allowance)
         peer.identity = identity  # its certificate may have been renewed
         old, peer.link = peer.link, link
         if old is not None:
             old.detach()
         peer.session.connected(time.monotonic(), secrets.token_hex(16), identity.name)
-        link.attach(peer.session)
+        link.attach(peer.session, peer.allowance)
 
     def _peer_of(self, link: SessionLink) -> _Peer | None:
         return next((peer for peer in self._peers.values() if peer.link is link), None)

@@ -17,6 +17,7 @@ from flashflow.model.errors import LocalError
 from flashflow.model.ids import Address
 
 COOKIE = bytes(range(32))
+LINES = ctrl_server.LINES_A_TURN
 AUTHENTICATE = b"AUTHENTICATE " + COOKIE.hex().encode() + b"\n"
 
 
@@ -111,11 +112,76 @@ async def test_number_and_patience_are_bounded(
     monkeypatch.setattr(ctrl_server, "MAX_CONNECTIONS", 1)
     monkeypatch.setattr(ctrl_server, "AUTHENTICATE_WITHIN_S", 0.2)
     silent, waiting = await asyncio.open_connection(*addr)
-    (refused,) = await talk(addr)
+    reader, first = await asyncio.open_connection(*addr)
+    first.write(AUTHENTICATE)
+    assert await reader.readline() == b"OK {}\n"
+    (refused,) = await talk(addr, AUTHENTICATE)
     assert "connected already" in refused[1]["error"]
     assert b"no AUTHENTICATE in time" in await silent.read()
     waiting.close()
-    assert (await talk(addr, AUTHENTICATE + b"quit\n"))[0] == ("OK", {})
+    first.write(b"quit\n")
+    assert await reader.read() == b'OK {"line": "quit"}\n'
+    first.close()
+
+
+async def test_those_without_the_cookie_make_room_for_each_other_and_keep_nobody_out(
+    server: tuple[Echoing, Address], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    echoing, addr = server
+    monkeypatch.setattr(ctrl_server, "MAX_STRANGERS", 4)
+    reader, known = await asyncio.open_connection(*addr)
+    known.write(AUTHENTICATE)
+    await reader.readline()
+    strangers = [await asyncio.open_connection(*addr) for _ in range(20)]
+    for stranger, _ in strangers[:15]:
+        assert b"others wait" in await stranger.read()
+    assert len(echoing.strangers) <= 4
+    assert (await talk(addr, AUTHENTICATE + b"quit\n"))[-1] == ("OK", {"line": "quit"})
+    known.write(b"status\nquit\n")
+    assert len((await reader.read()).splitlines()) == 2
+    for _, writer in (*strangers, ("", known)):
+        writer.close()
+
+
+def most_at_once(echoing: Echoing) -> list[int]:
+    """Grows to the most lines that were taken without the loop's turning in between."""
+    most, now = [0], [0]
+    answer = echoing.post
+
+    def count(event: CtrlSaid | CtrlClosed) -> None:
+        if not now[0]:
+            asyncio.get_running_loop().call_soon(now.__setitem__, 0, 0)
+        now[0] += 1
+        most[0] = max(most[0], now[0])
+        answer(event)
+
+    echoing.post = count
+    return most
+
+
+@pytest.mark.parametrize(("a_turn", "bounded"), [(LINES, True), (10**6, False)])
+async def test_a_controller_that_floods_leaves_the_others_their_turn(
+    server: tuple[Echoing, Address], monkeypatch: pytest.MonkeyPatch, a_turn: int, bounded: bool
+) -> None:
+    """Without the bound thousands of lines are taken at once, which is what there is to prevent."""
+    monkeypatch.setattr(ctrl_server, "LINES_A_TURN", a_turn)
+    echoing, addr = server
+    most = most_at_once(echoing)
+    flood, other = await asyncio.gather(
+        talk(addr, AUTHENTICATE + b"status\n" * 5000 + b"quit\n"), talk(addr, AUTHENTICATE + b"quit\n")
+    )
+    assert (len(flood), len(other)) == (5002, 2)
+    assert (most[0] <= 2 * LINES) if bounded else (most[0] > 10 * LINES)
+
+
+async def test_strangers_fill_no_log(
+    server: tuple[Echoing, Address], caplog: pytest.LogCaptureFixture
+) -> None:
+    _, addr = server
+    for number in range(20):
+        await talk(addr, b"AUTHENTICATE " + f"{number:064x}".encode() + b"\n")
+    (line,) = caplog.messages
+    assert line.startswith(f"refused a controller from {addr.host}: authentication failed")
 
 
 async def test_port_in_use_is_one_line(server: tuple[Echoing, Address]) -> None:
