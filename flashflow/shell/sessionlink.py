@@ -125,9 +125,11 @@ class SessionLink(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """So much came."""
         self.data_received(bytes(memoryview(self._buffer)[:nbytes]))
-        if self._allowance is not None:
-            self._allowance.take(nbytes)
-            self._wait_for_allowance(self._allowance)
+        delay_s = self._not_allowed_s(nbytes)
+        transport = self._transport
+        if transport is not None and not transport.is_closing() and (delay_s > 0 or nbytes == READ_BYTES):
+            transport.pause_reading()  # else uvloop reads on, 32 times, before it looks at others
+            self._resumption = asyncio.get_running_loop().call_later(delay_s, self._resume_reading)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the peer."""
@@ -161,12 +163,12 @@ class SessionLink(asyncio.BufferedProtocol):
         complaint = session.disconnected() if session is not None else None
         self._on_lost(self, complaint, self._error or error)
 
-    def _wait_for_allowance(self, allowance: Bucket) -> None:
+    def _not_allowed_s(self, read_bytes: int) -> float:
+        if self._allowance is None:
+            return 0.0
         now_s = time.monotonic()
-        if allowance.whole(now_s) < 1 and self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
-            delay_s = allowance.next_s() - now_s
-            self._resumption = asyncio.get_running_loop().call_later(delay_s, self._resume_reading)
+        self._allowance.take(read_bytes)
+        return 0.0 if self._allowance.whole(now_s) > 0 else self._allowance.next_s() - now_s
 
     def _resume_reading(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
