@@ -168,6 +168,7 @@ class CoordinatorService:
             progress=stored_progress(self._store),
             plan=tuple(self._store.plan()),
             secret=read_secret(self._config.schedule_secret),
+            standings=tuple(self._store.standings().values()),
         )
 
     def _outputs(self) -> dict[type, Callable[..., object]]:

@@ -79,6 +79,6 @@ def aggregate(
     missing = duration_s - len(totals)
     if not reports or not totals or missing > max_left_out(duration_s):
         reason = f"{missing} of {duration_s} seconds lack a measurer's report (at most {max_left_out(duration_s)} may)"
-        return Failure(ErrorKind.NETWORK, reason)
+        return Failure(ErrorKind.NETWORK, reason, by_measurer=True)
     result = int(median(total.total_bytes for total in totals))
     return Aggregate(tuple(totals), result, int(median(total.background_bytes for total in totals)))

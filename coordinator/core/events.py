@@ -7,7 +7,7 @@ from flashflow.model.ids import Fingerprint, MeasId, Mode
 from flashflow.model.network import ConsensusHeader
 from flashflow.model.plan import PlanRow
 from flashflow.model.relay import RelayInfo
-from flashflow.model.results import MeasurementRecord
+from flashflow.model.results import MeasurementRecord, Standing
 from flashflow.store.latest import LatestResult
 from flashflow.wire.messages import Message
 
@@ -60,6 +60,8 @@ class Started:
     """The period's plan as the last run left it."""
     secret: bytes = field(default=b"", repr=False)
     """The deployment's secret for its schedules."""
+    standings: tuple[Standing, ...] = ()
+    """What relays that made measurements fail did since their last result, from the store."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from coordinator.core.events import InWork, MeasurementNotStored, MeasurementSto
 from coordinator.core.measurement import RUNNING, Measurement, Phase, Trigger
 from coordinator.core.planning import ended
 from coordinator.core.state import Request, State
-from coordinator.core.views import result_view
+from coordinator.core.views import failure_view, result_view
 from flashflow.model.clock import Now
 from flashflow.model.errors import ErrorKind
-from flashflow.model.results import Failure, MeasurementRecord, MeasurerShare
+from flashflow.model.results import Failure, Fault, MeasurementRecord, MeasurerShare, Standing
 from flashflow.model.units import to_mbps
 from flashflow.store.latest import LatestResult
 from flashflow.torctl import commands
@@ -73,7 +73,7 @@ def drop_request(request: Request, failure: Failure) -> list[Effect]:
         "fingerprint": request.fingerprint,
         "outcome": "failed",
     }
-    return tell_watchers(request, {**data, "failure": {"kind": failure.kind, "reason": failure.reason}})
+    return tell_watchers(request, {**data, "failure": failure_view(failure)})
 
 
 def on_stored(state: State, event: MeasurementStored, now: Now) -> list[Effect]:
@@ -84,8 +84,10 @@ def on_stored(state: State, event: MeasurementStored, now: Now) -> list[Effect]:
     record = meas.record
     if record.result_bytes is not None:
         _learn(state, record)
+        state.standings.pop(record.fingerprint, None)
     else:
         state.failures[record.fingerprint] = state.failures.get(record.fingerprint, 0) + 1
+        _hold_against(state, record)
     return _end(state, meas, record, now)
 
 
@@ -113,15 +115,11 @@ def save_again(meas: Measurement) -> list[Effect]:
 def give_up_saving(state: State, meas: Measurement, now: Now) -> list[Effect]:
     """The store did not take the record in time: watchers hear of a failure, the log keeps the record."""
     assert meas.record is not None
-    failure = {
-        "kind": ErrorKind.LOCAL,
-        "reason": "the result could not be stored (see the coordinator's log)",
-    }
-    view = {**result_view(meas.record), "outcome": "failed", "failure": failure}
+    lost_to = Failure(ErrorKind.LOCAL, "the result could not be stored (see the coordinator's log)")
+    view = {**result_view(meas.record), "outcome": "failed", "failure": failure_view(lost_to)}
     lost = do.Log(
         logging.ERROR, f"measurement {meas.meas_id} was not stored and is lost: {result_view(meas.record)}"
     )
-    lost_to = Failure(ErrorKind.LOCAL, failure["reason"])
     meas.record = replace(meas.record, result_bytes=None, accepted=False, team_limited=False, failure=lost_to)
     _forget(state, meas, now)
     return [lost, *tell_watchers(meas, {"event": "done", **view})]
@@ -143,6 +141,21 @@ def _learn(state: State, record: MeasurementRecord) -> None:
             bandwidth_avg_bytes=record.bandwidth_avg_bytes,
             team_limited=record.team_limited,
         )
+
+
+def _hold_against(state: State, record: MeasurementRecord) -> None:
+    """A failure that the relay caused counts until its next result, as the store counts it."""
+    if record.failure is None or record.failure.fault is not Fault.RELAY:
+        return
+    before = state.standings.get(record.fingerprint)
+    state.standings[record.fingerprint] = Standing(
+        fingerprint=record.fingerprint,
+        nickname=record.nickname,
+        mode=record.mode,
+        ended_utc_s=record.ended_utc_s,
+        relay_failures=(before.relay_failures if before else 0) + 1,
+        forgeries=(before.forgeries if before else 0) + record.failure.forged,
+    )
 
 
 def _end(state: State, meas: Measurement, record: MeasurementRecord, now: Now) -> list[Effect]:

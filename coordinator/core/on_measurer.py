@@ -32,7 +32,8 @@ def on_gone(state: State, event: MeasurerGone, now: Now) -> list[Effect]:
     if measurer is None:
         return []
     measurer.connected = False
-    failure = Failure(ErrorKind.NETWORK, f"measurer {event.name} was lost: {event.reason}")
+    reason = f"measurer {event.name} was lost: {event.reason}"
+    failure = Failure(ErrorKind.NETWORK, reason, by_measurer=True)
     effects: list[Effect] = [do.warn(f"measurer {event.name} is gone: {event.reason}")]
     for meas in list(state.measurements.values()):
         if event.name in meas.shares:
@@ -83,7 +84,7 @@ def _deny(event: MeasurerSaid, meas_id: int | None, reason: str) -> list[Effect]
 
 
 def _offend(state: State, meas: Measurement, event: MeasurerSaid, what: str, now: Now) -> list[Effect]:
-    failure = Failure(ErrorKind.LOCAL, f"measurer {event.name} broke the protocol: {what}")
+    failure = Failure(ErrorKind.LOCAL, f"measurer {event.name} broke the protocol: {what}", by_measurer=True)
     share = meas.shares[event.name]
     return [*_deny(event, meas.meas_id, what), *fail_share(state, meas, share, failure, now)]
 
@@ -129,7 +130,13 @@ def _on_report(
 def _on_failure(
     state: State, meas: Measurement, share: Share, message: wire.Failure, now: Now
 ) -> list[Effect]:
-    failure = Failure(ErrorKind(message.kind), f"measurer {share.name}: {message.code}: {message.reason}")
+    kind = ErrorKind(message.kind)
+    failure = Failure(
+        kind,
+        f"measurer {share.name}: {message.code}: {message.reason}",
+        by_measurer=kind in (ErrorKind.LOCAL, ErrorKind.BUG),
+        forged=message.code == wire.ECHO_FORGED and kind is ErrorKind.PEER,
+    )
     return fail_share(state, meas, share, failure, now)
 
 

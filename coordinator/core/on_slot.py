@@ -35,6 +35,7 @@ def on_started(state: State, event: Started, now: Now) -> list[Effect]:
     state.started_mono_s = now.mono_s
     state.results = {result.fingerprint: result for result in event.results}
     state.failures = dict(event.failures)
+    state.standings = {standing.fingerprint: standing for standing in event.standings}
     state.next_slot_utc_s = _next_slot(state, now.utc_s)
     state.next_refresh_s = now.mono_s + state.params.directory_refresh_s
     state.next_v3bw_s = now.mono_s + min(FIRST_V3BW_S, state.params.v3bw_interval_s)
@@ -204,7 +205,8 @@ def _on_deadline(state: State, meas: Measurement, now: Now) -> list[Effect]:
     if meas.phase is Phase.ACTIVE and meas.circuit_lost is None:
         return _late_reports(state, meas, now)
     waited = meas.circuit_lost or _WAITED_FOR[meas.phase]
-    return fail(state, meas, Failure(_blame(meas), waited), now)
+    late_measurer = meas.circuit_lost is None and meas.phase is Phase.CONNECTING
+    return fail(state, meas, Failure(_blame(meas), waited, by_measurer=late_measurer), now)
 
 
 _WAITED_FOR = {
@@ -227,5 +229,5 @@ def _late_reports(state: State, meas: Measurement, now: Now) -> list[Effect]:
     for share in meas.unfinished:
         if state.params.duration_s not in share.reports:
             reason = f"measurer {share.name} gave {len(share.reports)} of {state.params.duration_s} reports in time"
-            share.failure = Failure(ErrorKind.NETWORK, reason)
+            share.failure = Failure(ErrorKind.NETWORK, reason, by_measurer=True)
     return complete(state, meas, now)

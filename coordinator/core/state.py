@@ -14,6 +14,7 @@ from flashflow.model.ids import Fingerprint, MeasId, Mode
 from flashflow.model.network import ConsensusHeader
 from flashflow.model.plan import PlanRow
 from flashflow.model.relay import RelayInfo
+from flashflow.model.results import Standing
 from flashflow.store.latest import LatestResult
 
 TorCommandPurpose = Literal["launch", "begin", "stop"]
@@ -106,6 +107,8 @@ class State:
     """Each relay's last usable result."""
     failures: dict[Fingerprint, int] = field(default_factory=dict)
     """Recent failures per relay."""
+    standings: dict[Fingerprint, Standing] = field(default_factory=dict)
+    """What relays that made measurements fail did since their last result."""
     team: dict[str, Measurer] = field(default_factory=dict)
     """Every measurer that ever joined this run."""
     measurements: dict[MeasId, Measurement] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from flashflow.model.ids import Fingerprint
 from flashflow.model.relay import RelayInfo
+from flashflow.model.results import Standing
 from flashflow.store.latest import LatestResult
 
 SPEC_VERSION = "1.9.0"
@@ -30,17 +31,23 @@ def build_v3bw(
     software_version: str,
     max_age_s: float,
     failures: Mapping[Fingerprint, int] | None = None,
+    standings: Mapping[Fingerprint, Standing] | None = None,
 ) -> str | None:
     """The file's text, or None where no result is younger than `max_age_s`: then no file may be made.
 
     `relays` is what is known now (a relay without an entry is published by its result alone), `started_utc_s` when
-    this coordinator started, `failures` how often each relay's measurement failed in the same time.
+    this coordinator started, `failures` how often each relay's measurement failed in the same time. `standings` tells
+    what relays did since their last result: one that is excluded by it has a line that asks nobody to vote for it.
     """
-    chosen = _newest([result for result in results if result.ended_utc_s >= now_utc_s - max_age_s])
-    if not chosen:
+    since_utc_s = now_utc_s - max_age_s
+    out = {fp: standing for fp, standing in (standings or {}).items() if standing.excluded}
+    recent = [result for result in results if result.ended_utc_s >= since_utc_s]
+    chosen = _newest([result for result in recent if result.fingerprint not in out])
+    shown = [one for one in out.values() if one.ended_utc_s >= since_utc_s or one.fingerprint in relays]
+    if not chosen and not shown:
         return None
     failed = failures or {}
-    times = [min(result.ended_utc_s, now_utc_s) for result in chosen]
+    times = [min(one.ended_utc_s, now_utc_s) for one in chosen or shown]
     header = [
         str(int(max(times))),
         f"version={SPEC_VERSION}",
@@ -55,8 +62,13 @@ def build_v3bw(
         *_consensus_header(chosen, relays),
         TERMINATOR,
     ]
-    rows = [_row(result, relays.get(result.fingerprint), now_utc_s, failed) for result in chosen]
-    return "".join(f"{line}\n" for line in [*header, *rows])
+    known = standings or {}
+    rows = {
+        result.fingerprint: _row(result, relays.get(result.fingerprint), now_utc_s, failed, known)
+        for result in chosen
+    }
+    rows |= {one.fingerprint: _excluded_row(one, now_utc_s, failed) for one in shown}
+    return "".join(f"{line}\n" for line in [*header, *(rows[fingerprint] for fingerprint in sorted(rows))])
 
 
 def _newest(results: Iterable[LatestResult]) -> list[LatestResult]:
@@ -79,8 +91,45 @@ def _consensus_header(results: list[LatestResult], relays: Mapping[Fingerprint, 
     ]
 
 
+def _excluded_row(standing: Standing, now_utc_s: float, failures: Mapping[Fingerprint, int]) -> str:
+    """A relay of which no result counts: authorities treat it as one that nobody has measured."""
+    pairs = {
+        "node_id": f"${standing.fingerprint}",
+        "bw": 1,
+        "nick": standing.nickname,
+        "time": _iso(min(standing.ended_utc_s, now_utc_s)),
+        "unmeasured": 1,
+        "vote": 0,
+        "ff_mode": standing.mode,
+    }
+    return _line(pairs | _counts(standing.fingerprint, failures, {standing.fingerprint: standing}))
+
+
+def _counts(
+    fingerprint: Fingerprint, failures: Mapping[Fingerprint, int], standings: Mapping[Fingerprint, Standing]
+) -> dict[str, int]:
+    """What went wrong with a relay; zeros are left out."""
+    standing = standings.get(fingerprint)
+    counts = {
+        "relay_recent_measurement_failure_count": failures.get(fingerprint, 0),
+        "ff_relay_failures": standing.relay_failures if standing else 0,
+        "ff_forgeries": standing.forgeries if standing else 0,
+    }
+    return {key: count for key, count in counts.items() if count}
+
+
+def _line(pairs: dict[str, object]) -> str:
+    if _NICKNAME.fullmatch(str(pairs["nick"])) is None:
+        del pairs["nick"]  # what is no nickname must not become another key of this line
+    return " ".join(f"{key}={value}" for key, value in pairs.items())
+
+
 def _row(
-    result: LatestResult, relay: RelayInfo | None, now_utc_s: float, failures: Mapping[Fingerprint, int]
+    result: LatestResult,
+    relay: RelayInfo | None,
+    now_utc_s: float,
+    failures: Mapping[Fingerprint, int],
+    standings: Mapping[Fingerprint, Standing],
 ) -> str:
     pairs: dict[str, object] = {
         "node_id": f"${result.fingerprint}",
@@ -93,13 +142,10 @@ def _row(
     }
     if not result.accepted:
         pairs["ff_lower_bound"] = 1
-    if count := failures.get(result.fingerprint):
-        pairs["relay_recent_measurement_failure_count"] = count
+    pairs |= _counts(result.fingerprint, failures, standings)
     if relay:
         pairs |= _known(relay)
-    if _NICKNAME.fullmatch(str(pairs["nick"])) is None:
-        del pairs["nick"]  # what is no nickname must not become another key of this line
-    return " ".join(f"{key}={value}" for key, value in pairs.items())
+    return _line(pairs)
 
 
 def _bandwidth_kb(result: LatestResult, relay: RelayInfo | None) -> int:

@@ -6,7 +6,7 @@ from coordinator.core.measurement import RUNNING
 from coordinator.core.state import State
 from flashflow.model.clock import Now
 from flashflow.model.relay import RelayInfo
-from flashflow.model.results import MeasurementRecord
+from flashflow.model.results import Failure, MeasurementRecord
 
 
 def result_view(record: MeasurementRecord) -> dict[str, Any]:
@@ -28,7 +28,19 @@ def result_view(record: MeasurementRecord) -> dict[str, Any]:
         "allocated_bytes": record.allocated_bytes,
         "accepted": record.accepted,
         "team_limited": record.team_limited,
-        "failure": {"kind": failure.kind, "reason": failure.reason} if failure else None,
+        "failure": failure_view(failure),
+    }
+
+
+def failure_view(failure: Failure | None) -> dict[str, Any] | None:
+    """Why a measurement failed."""
+    if failure is None:
+        return None
+    return {
+        "kind": failure.kind,
+        "fault": failure.fault,
+        "reason": failure.reason,
+        "forged": failure.forged,
     }
 
 
@@ -90,6 +102,7 @@ def _allowed(state: State, relay: RelayInfo) -> bool:
 
 def _relay_row(state: State, relay: RelayInfo) -> dict[str, Any]:
     known = state.results.get(relay.fingerprint)
+    standing = state.standings.get(relay.fingerprint)
     rule = state.rules.get(relay.fingerprint)
     return {
         "fingerprint": relay.fingerprint,
@@ -101,4 +114,7 @@ def _relay_row(state: State, relay: RelayInfo) -> dict[str, Any]:
         "result_utc_s": known.ended_utc_s if known else None,
         "accepted": known.accepted if known else None,
         "failures": state.failures.get(relay.fingerprint, 0),
+        "relay_failures": standing.relay_failures if standing else 0,
+        "forgeries": standing.forgeries if standing else 0,
+        "excluded": standing is not None and standing.excluded,
     }

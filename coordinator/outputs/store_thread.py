@@ -126,6 +126,7 @@ class StoreThread:
                 software_version=self._version,
                 max_age_s=self._max_age_s,
                 failures=self._store.failure_counts(since),
+                standings=self._store.standings(modes),
             )
             path = publish(text, self._v3bw, now) if text is not None else None
         except LocalError as error:

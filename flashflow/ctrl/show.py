@@ -92,8 +92,10 @@ def _relays(body: Body, console: Console) -> None:
             (r["mode"] or "-") if r["measurable"] else "not measured",
             mbps_text(r["result_bytes"]),
             utc_text(r["result_utc_s"]),
-            {True: "yes", False: "lower bound", None: "-"}[r["accepted"]],
+            "excluded" if r["excluded"] else {True: "yes", False: "lower bound", None: "-"}[r["accepted"]],
             str(r["failures"]),
+            str(r["relay_failures"]),
+            str(r["forgeries"]),
         )
         for r in body["relays"]
     ]
@@ -106,6 +108,8 @@ def _relays(body: Body, console: Console) -> None:
         "measured (UTC)",
         "accepted",
         "failures>",
+        "in a row>",
+        "forged>",
     )
     print_table(Table(columns, rows, empty="no relay is known"), console)
 

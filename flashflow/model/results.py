@@ -1,10 +1,28 @@
 """A finished measurement, successful or not, as it is stored."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from flashflow.model.errors import ErrorKind
 from flashflow.model.ids import Fingerprint, MeasId
 from flashflow.model.reports import SecondReport
+
+
+class Fault(StrEnum):
+    """Who made a measurement fail."""
+
+    RELAY = "relay"
+    MEASURER = "measurer"
+    NETWORK = "network"
+    OURS = "ours"
+
+
+_FAULTS = {
+    ErrorKind.PEER: Fault.RELAY,
+    ErrorKind.NETWORK: Fault.NETWORK,
+    ErrorKind.LOCAL: Fault.OURS,
+    ErrorKind.BUG: Fault.OURS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,9 +30,45 @@ class Failure:
     """Why a measurement failed."""
 
     kind: ErrorKind
-    """Whose fault."""
+    """What kind of error it was; a peer's is the relay's."""
     reason: str
     """One line."""
+    by_measurer: bool = False
+    """A measurer, its host or its session failed, or it broke the protocol."""
+    forged: bool = False
+    """The relay was caught sending back what it had not made of what it was sent."""
+
+    @property
+    def fault(self) -> Fault:
+        """Who made it fail: what becomes of the relay's published result goes by this."""
+        return Fault.MEASURER if self.by_measurer else _FAULTS[self.kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a relay did since its last result; a relay without relay-caused failures has none."""
+
+    fingerprint: Fingerprint
+    """The relay."""
+    nickname: str
+    """Its nickname at the last of them."""
+    mode: str
+    """The mode of the last of them."""
+    ended_utc_s: float
+    """When the last of them ended, UTC."""
+    relay_failures: int
+    """Measurements that it made fail since its last result."""
+    forgeries: int
+    """Those of them in which it was caught forging."""
+
+    @property
+    def excluded(self) -> bool:
+        """Its old result is not published any more, until there is a new one."""
+        return self.forgeries > 0 or self.relay_failures >= MAX_RELAY_FAILURES
+
+
+MAX_RELAY_FAILURES = 3
+"""After so many failures in a row that the relay caused, its old result counts no more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from flashflow.model.errors import ErrorKind, LocalError
 from flashflow.model.ids import Fingerprint, MeasId
 from flashflow.model.plan import PlanRow
 from flashflow.model.reports import SecondReport
-from flashflow.model.results import Failure, MeasurementRecord, MeasurerShare
+from flashflow.model.results import Failure, Fault, MeasurementRecord, MeasurerShare
 from flashflow.store.latest import LatestResult
 
 BACKGROUND_PARTY = ""
@@ -39,6 +39,8 @@ def measurement_row(record: MeasurementRecord) -> Row:
         "failure_reason": _text(failure.reason) if failure else None,
         "bandwidth_avg_bytes": _count(record.bandwidth_avg_bytes),
         "team_limited": record.team_limited,
+        "failure_fault": failure.fault.value if failure else None,
+        "forged": failure is not None and failure.forged,
     }
 
 
@@ -128,7 +130,8 @@ def _failure(row: RowMapping) -> Failure | None:
         kind = ErrorKind(row["failure_kind"])
     except ValueError:
         raise LocalError(f"damaged: no such kind of failure: {row['failure_kind']!r}") from None
-    return Failure(kind, row["failure_reason"] or "")
+    by_measurer = row["failure_fault"] == Fault.MEASURER
+    return Failure(kind, row["failure_reason"] or "", by_measurer, row["forged"])
 
 
 def _count(value: int | None) -> int | None:

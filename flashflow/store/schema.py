@@ -12,9 +12,10 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
 )
 
-VERSION = 3
+VERSION = 4
 """The newest schema version: the number of the last file in migrations/versions."""
 
 metadata = MetaData()
@@ -39,9 +40,12 @@ measurement = Table(
     Column("failure_reason", Text),
     Column("bandwidth_avg_bytes", Integer),
     Column("team_limited", Boolean, nullable=False, server_default=false()),
+    Column("failure_fault", Text),
+    Column("forged", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("meas_id", "started_utc_s"),
     Index("measurement_by_relay", "fingerprint", "ended_utc_s"),
     Index("measurement_by_end", "ended_utc_s"),
+    Index("measurement_relay_fault", "fingerprint", sqlite_where=text("failure_fault = 'relay'")),
 )
 """One row for each measurement that ended."""
 

@@ -8,7 +8,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import Connection, Engine, RowMapping, Select, delete, func, insert, select
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Integer,
+    RowMapping,
+    Select,
+    cast,
+    delete,
+    func,
+    insert,
+    select,
+    text,
+)
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import IntegrityError
 
@@ -16,7 +28,7 @@ from flashflow.model.errors import LocalError
 from flashflow.model.ids import Fingerprint, Mode
 from flashflow.model.plan import PlanRow
 from flashflow.model.reports import SecondReport
-from flashflow.model.results import MeasurementRecord
+from flashflow.model.results import MeasurementRecord, Standing
 from flashflow.store.latest import LatestResult
 from flashflow.store.opening import open_engine, translated
 from flashflow.store.rows import (
@@ -106,6 +118,33 @@ class Store:
         )
         with self._begin() as connection:
             return {Fingerprint(fingerprint): count for fingerprint, count in connection.execute(query)}
+
+    def standings(self, modes: Sequence[Mode] = ("echo", "loop")) -> dict[Fingerprint, Standing]:
+        """What each relay that made measurements fail did since its last result, of those in these modes last."""
+        success = measurement.alias()
+        last_success = (
+            select(func.coalesce(func.max(success.c.id), 0))
+            .where(success.c.fingerprint == measurement.c.fingerprint, success.c.result_bytes.is_not(None))
+            .scalar_subquery()
+        )
+        query = (
+            select(
+                measurement.c.fingerprint,
+                measurement.c.nickname,
+                measurement.c.mode,
+                measurement.c.ended_utc_s,
+                func.count().label("relay_failures"),
+                func.sum(cast(measurement.c.forged, Integer)).label("forgeries"),
+                func.max(measurement.c.id),  # SQLite takes the other columns from that row
+            )
+            .where(text("failure_fault = 'relay'"), measurement.c.id > last_success)
+            .group_by(measurement.c.fingerprint)
+            .order_by(measurement.c.fingerprint)
+        )
+        with self._begin() as connection:
+            rows = connection.execute(query).mappings()
+            found = [Standing(**{name: row[name] for name in Standing.__slots__}) for row in rows]
+        return {Fingerprint(one.fingerprint): one for one in found if one.mode in modes}
 
     def get_state(self, key: str) -> Any:
         """What put_state() stored under `key`, or None."""

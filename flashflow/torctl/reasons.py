@@ -83,6 +83,10 @@ REASONS: Final[Mapping[Reason, tuple[ErrorKind, str]]] = {
 """Reason -> whose fault, and one line."""
 
 
+FORGERIES: Final = frozenset({Reason.ECHO_INVENTED, Reason.ECHO_WRONG})
+"""Reasons that prove that cells were forged."""
+
+
 _DESTROYED: Final[Mapping[int, Reason]] = {
     1: Reason.DESTROY_PROTOCOL,
     2: Reason.DESTROY_INTERNAL,

@@ -34,6 +34,7 @@ RATE_EXCEEDED = "RATE_EXCEEDED"
 TARGET_NOT_ALLOWED = "TARGET_NOT_ALLOWED"
 MODE_NOT_SUPPORTED = "MODE_NOT_SUPPORTED"
 MEASUREMENT_FAILED = "MEASUREMENT_FAILED"
+ECHO_FORGED = "ECHO_FORGED"
 TOR_CLIENT_LOST = "TOR_CLIENT_LOST"
 DRAINING = "DRAINING"
 FAILURE_TEXTS = {
@@ -46,6 +47,7 @@ FAILURE_TEXTS = {
     TARGET_NOT_ALLOWED: "the relay's address is not in the measurer's allowed_networks",
     MODE_NOT_SUPPORTED: "the measurer does not do this mode",
     MEASUREMENT_FAILED: "the measurement failed",
+    ECHO_FORGED: "the relay was caught forging cells",
     TOR_CLIENT_LOST: "the measurer's Tor client is not running",
     DRAINING: "the measurer is shutting down",
 }

@@ -8,7 +8,7 @@ from flashflow.model.errors import ErrorKind
 from flashflow.model.ids import MeasId
 from flashflow.torctl import events as tor
 from flashflow.torctl.client import TorCameUp, TorReplied, TorWasLost
-from flashflow.torctl.reasons import describe
+from flashflow.torctl.reasons import FORGERIES, describe
 from flashflow.wire import messages as wire
 from measurer.core import effects as do
 from measurer.core.effects import Effect
@@ -173,4 +173,6 @@ def _tell_end(meas: Measurement, event: tor.MeasEnd) -> list[Effect]:
     if event.success:
         kind, text = ErrorKind.LOCAL, f"the Tor client ended while {meas.phase.value}"
     code = wire.MEASUREMENT_FAILED if traffic or meas.phase is Phase.READY else wire.LAUNCH_CIRCS
+    if event.reason in FORGERIES:
+        code = wire.ECHO_FORGED
     return tell(meas.order.meas_id, code, kind, text)

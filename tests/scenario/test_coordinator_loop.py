@@ -97,7 +97,9 @@ def test_a_measurer_that_does_not_connect_fails_it(world: World) -> None:
     world.sleep(16)
     assert world.store()["failure"] == {
         "kind": "network",
+        "fault": "measurer",
         "reason": "a measurer did not connect to the relay in time",
+        "forged": False,
     }
 
 

@@ -9,6 +9,7 @@ from coordinator.core import events as ev
 from coordinator.core.assign import announced_host
 from coordinator.core.measurement import DEADLINES, MEASURER_LEGAL, TOR_LEGAL, TRANSITIONS, Phase
 from flashflow.model.errors import ErrorKind
+from flashflow.model.results import Standing
 from flashflow.torctl import events as tor
 from flashflow.torctl.client import SendTorCommand, TorCameUp, TorWasLost
 from flashflow.wire import messages as wire
@@ -85,7 +86,12 @@ def test_everyone_is_stopped_when_it_fails(world: World, phase: str) -> None:
     assert world.of(SendTorCommand)[-1].line == f"FF_STOP {meas_id}"
     stops = [e for e in world.of(do.SendToMeasurer) if isinstance(e.message, wire.Stop)]
     assert [e.name for e in stops] == ["m1", "m2"]
-    assert world.store()["failure"] == {"kind": "local", "reason": "cancelled by a controller"}
+    assert world.store()["failure"] == {
+        "kind": "local",
+        "fault": "ours",
+        "reason": "cancelled by a controller",
+        "forged": False,
+    }
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -127,7 +133,9 @@ def test_a_measurers_failure_message_fails_it(world: World, legal_in: str) -> No
     world.say(ev.MeasurerSaid("m1", message))
     assert world.store()["failure"] == {
         "kind": "network",
+        "fault": "network",
         "reason": "measurer m1: LAUNCH_CIRCS: none of 4 circuits",
+        "forged": False,
     }
 
 
@@ -171,7 +179,9 @@ def test_circuit_lost_before_the_traffic(world: World) -> None:
     world.sleep(1.1)
     assert world.store()["failure"] == {
         "kind": "network",
+        "fault": "network",
         "reason": "the circuit to the relay was closed (DESTROYED)",
+        "forged": False,
     }
 
 
@@ -193,7 +203,12 @@ def test_relay_that_ends_early_has_failed(world: World) -> None:
     world.play_seconds(1, 5)
     world.say(tor.MeasEnd(meas_id, True, None))
     failure = world.store()["failure"]
-    assert failure == {"kind": "peer", "reason": "the relay ended the measurement too early"}
+    assert failure == {
+        "kind": "peer",
+        "fault": "relay",
+        "reason": "the relay ended the measurement too early",
+        "forged": False,
+    }
 
 
 def test_relay_that_ends_within_the_last_second_is_normal(world: World) -> None:
@@ -437,3 +452,45 @@ def test_what_waits_for_the_tor_client_or_for_its_relay_holds_up_nobody(world: W
     world.ctrl("measure relay2")
     assert [meas.relay.nickname for meas in world.core.state.measurements.values()] == ["relay1", "relay2"]
     assert [request.meas_id for request in world.core.state.queue] == [again]
+
+
+def held_against(world: World) -> tuple[int, int, bool]:
+    (row,) = [row for row in world.ctrl("relays")["relays"] if row["nickname"] == "relay1"]
+    return row["relay_failures"], row["forgeries"], row["excluded"]
+
+
+def failed_by(world: World, code: str, kind: ErrorKind) -> dict[str, Any]:
+    meas_id = world.to_phase("active")
+    world.say(ev.MeasurerSaid("m1", wire.Failure(meas_id=meas_id, code=code, kind=kind, reason="so it is")))
+    return world.store()["failure"]
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "fault", "forged"),
+    [
+        ("MEASUREMENT_FAILED", ErrorKind.PEER, "relay", False),
+        ("ECHO_FORGED", ErrorKind.PEER, "relay", True),
+        ("ECHO_FORGED", ErrorKind.LOCAL, "measurer", False),
+        ("LAUNCH_CIRCS", ErrorKind.NETWORK, "network", False),
+        ("TOR_CLIENT_LOST", ErrorKind.LOCAL, "measurer", False),
+    ],
+)
+def test_what_a_measurer_says_is_held_against_whose_fault_it_was(
+    world: World, code: str, kind: ErrorKind, fault: str, forged: bool
+) -> None:
+    failure = failed_by(world, code, kind)
+    assert (failure["fault"], failure["forged"]) == (fault, forged)
+    expected = (1, int(forged), forged) if fault == "relay" else (0, 0, False)
+    assert held_against(world) == expected
+
+
+def test_three_failures_by_the_relay_in_a_row_exclude_it() -> None:
+    found = []
+    standings: tuple[Standing, ...] = ()
+    for _ in range(3):
+        world = World()
+        world.start(standings=standings)
+        failed_by(world, "MEASUREMENT_FAILED", ErrorKind.PEER)
+        found.append(held_against(world))
+        standings = tuple(world.core.state.standings.values())
+    assert found == [(1, 0, False), (2, 0, False), (3, 0, True)]

@@ -274,10 +274,18 @@ def test_a_coordinator_that_began_anew_has_no_measurements_here(phase: Phase) ->
 )
 def test_an_end_with_a_reason_is_told_with_its_kind(phase: Phase, code: str, kind: str) -> None:
     world = in_phase(phase)
-    effects = world.say(tor.MeasEnd(1, success=False, reason="ECHO_INVENTED"))
+    effects = world.say(tor.MeasEnd(1, success=False, reason="RELAY_PROTOCOL"))
     assert failures(effects) == [(1, code, kind)]
-    assert "more cells than it was sent" in sent(effects)[0].reason
+    assert "broke the measurement protocol" in sent(effects)[0].reason
     assert world.meas() is None
+
+
+@pytest.mark.parametrize("reason", ["ECHO_INVENTED", "ECHO_WRONG"])
+@pytest.mark.parametrize("phase", [Phase.BUILDING, Phase.READY, Phase.ACTIVE])
+def test_forged_cells_are_told_as_such(phase: Phase, reason: str) -> None:
+    world = in_phase(phase)
+    effects = world.say(tor.MeasEnd(1, success=False, reason=reason))
+    assert failures(effects) == [(1, "ECHO_FORGED", "peer")]
 
 
 def test_an_end_before_the_traffic_is_no_success() -> None:

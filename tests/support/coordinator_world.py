@@ -13,6 +13,7 @@ from flashflow.model.ids import Address, Fingerprint, MeasId
 from flashflow.model.network import ConsensusHeader
 from flashflow.model.plan import PlanRow
 from flashflow.model.relay import RelayInfo
+from flashflow.model.results import Standing
 from flashflow.store.latest import LatestResult
 from flashflow.torctl import events as tor
 from flashflow.torctl.client import TorCameUp, TorReplied
@@ -81,9 +82,12 @@ class World:
         filter_text: str = "allow *\n",
         progress: ev.Progress | None = None,
         plan: tuple[PlanRow, ...] = (),
+        standings: tuple[Standing, ...] = (),
     ) -> None:
         """Everything up: relays loaded, Tor client there, measurers m1 and m2 of 500 Mbit/s."""
-        self.say(ev.Started(b"\x07" * 32, results, (), progress, plan, secret=b"\x08" * 32))
+        self.say(
+            ev.Started(b"\x07" * 32, results, (), progress, plan, secret=b"\x08" * 32, standings=standings)
+        )
         self.load(filter_text)
         self.say(TorCameUp())
         for name in ("m1", "m2"):

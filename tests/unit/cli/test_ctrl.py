@@ -65,7 +65,7 @@ FAILED = {
     "result_bytes": None,
     "background_bytes": None,
     "accepted": False,
-    "failure": {"kind": "peer", "reason": "the relay closed"},
+    "failure": {"kind": "peer", "fault": "relay", "reason": "the relay closed", "forged": False},
 }
 ANSWERS: dict[str, Any] = {
     "status": {
@@ -116,6 +116,9 @@ ANSWERS: dict[str, Any] = {
                 "result_utc_s": None,
                 "accepted": None,
                 "failures": 2,
+                "relay_failures": 3,
+                "forgeries": 1,
+                "excluded": True,
             }
         ]
     },
@@ -198,7 +201,12 @@ def run(tmp_path: Path) -> Iterator[Run]:
                 "m2    away       -          -     -        0            0",
             ],
         ),
-        ("relays", [f"relay1    {FP}  [::1]:9001  echo       -  -               -                2"]),
+        (
+            "relays",
+            [
+                f"relay1    {FP}  [::1]:9001  echo       -  -               excluded          2         3        1"
+            ],
+        ),
         ("results", ["8.0", "1.0", "24.0", "ok", "peer: the relay closed"]),
         (f"results {FP}", ["no result yet"]),
         (

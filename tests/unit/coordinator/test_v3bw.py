@@ -8,6 +8,7 @@ from stem.descriptor.bandwidth_file import BandwidthFile
 from coordinator.core.v3bw import build_v3bw
 from flashflow.model.ids import Address, Fingerprint
 from flashflow.model.relay import RelayInfo
+from flashflow.model.results import Standing
 from flashflow.store.latest import LatestResult
 
 A, B, C = (Fingerprint(letter * 40) for letter in "ABC")
@@ -202,3 +203,47 @@ def test_unknown_things_are_left_out() -> None:
     )
     keys = ["node_id", "bw", "nick", "time", "ff_mode", "ff_result", "ff_background"]
     assert list(row(build(RESULT, relays=(bare,)))) == [*keys, "consensus_bandwidth_is_unmeasured"]
+
+
+def standing(fingerprint: Fingerprint = A, **changes: object) -> Standing:
+    fields = {"relay_failures": 1, "forgeries": 1, **changes}
+    return Standing(fingerprint, "relayA", "echo", NOW_UTC_S - 50.0, **fields)  # type: ignore[arg-type]
+
+
+def test_a_relay_that_forged_is_one_that_nobody_has_measured() -> None:
+    other = replace(RESULT, fingerprint=B)
+    text = build(RESULT, other, relays=(RELAY,), standings={A: standing()}, failures={A: 1})
+    excluded, normal = rows(text)
+    assert excluded == {
+        "node_id": f"${A}",
+        "bw": "1",
+        "nick": "relayA",
+        "time": "2023-11-14T22:12:30",
+        "unmeasured": "1",
+        "vote": "0",
+        "ff_mode": "echo",
+        "relay_recent_measurement_failure_count": "1",
+        "ff_relay_failures": "1",
+        "ff_forgeries": "1",
+    }
+    assert normal["bw"] == "12345"
+    assert "number_eligible_relays=1\n" in str(text)
+    assert len(stem_reads(text).measurements) == 2
+
+
+def test_without_the_standing_its_old_result_would_be_published() -> None:
+    assert row(build(RESULT))["bw"] == "12345"
+    two = standing(relay_failures=2, forgeries=0)
+    assert row(build(RESULT, standings={A: two}))["bw"] == "12345"
+    assert row(build(RESULT, standings={A: two}))["ff_relay_failures"] == "2"
+    three = standing(relay_failures=3, forgeries=0)
+    assert row(build(RESULT, standings={A: three}))["vote"] == "0"
+
+
+def test_an_exclusion_alone_takes_the_place_of_an_older_file() -> None:
+    text = build(standings={A: standing()})
+    assert row(text)["vote"] == "0"
+    assert str(text).startswith(f"{int(NOW_UTC_S - 50)}\n")
+    long_ago = replace(standing(), ended_utc_s=NOW_UTC_S - 2 * WEEK_S)
+    assert build(standings={A: long_ago}) is None
+    assert row(build(standings={A: long_ago}, relays=(RELAY,)))["vote"] == "0"

@@ -106,6 +106,8 @@ def test_an_older_database_is_upgraded_and_keeps_everything(tmp_path: Path) -> N
     expected = [failed(2, 200.0, bandwidth_avg_bytes=None), success(1, 100.0, bandwidth_avg_bytes=None)]
     assert store.results(None, 9) == expected
     assert store.failure_counts(0.0) == {FINGERPRINT: 1}
+    (standing,) = store.standings().values()
+    assert (standing.relay_failures, standing.forgeries, standing.excluded) == (1, 0, False)
     assert store.get_state("period") == {"start_utc_s": 5}
     store.save(success(3, 300.0))
     store.close()
