@@ -204,7 +204,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
         (
             "relays",
             [
-                f"relay1    {FP}  [::1]:9001  echo       -  -               excluded          2         3        1"
+                f"relay1    {FP}  [::1]:9001  echo       -  -               excluded         2         3       1"
             ],
         ),
         ("results", ["8.0", "1.0", "24.0", "ok", "peer: the relay closed"]),
