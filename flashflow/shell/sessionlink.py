@@ -1,6 +1,7 @@
 """One TLS connection under a wire session: feed bytes, hand events out, flush; nothing else."""
 
 import asyncio
+import contextlib
 import math
 import ssl
 import time
@@ -182,8 +183,10 @@ class SessionLink(asyncio.BufferedProtocol):
 
     def _linger(self) -> None:
         """End our direction; the connection goes when the peer has read that, or after a while."""
-        if self._transport is not None and self._transport.can_write_eof():
-            self._transport.write_eof()
+        transport = self._transport
+        if transport is not None and not transport.is_closing() and transport.can_write_eof():
+            with contextlib.suppress(OSError):  # the peer is gone already
+                transport.write_eof()
         self._arm(_LINGER_S, self.abort)
 
     def _settle(self) -> None:

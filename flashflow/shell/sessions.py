@@ -242,6 +242,12 @@ class SessionServer:
             log.debug("connection lost at once: %s", error)
             if not link.settled.done():
                 link.settled.set_result(None)
+        except (
+            asyncio.CancelledError
+        ):  # we end: the loop has closed its transport, and does not tell the link
+            self._links.discard(link)
+            link.abort()
+            raise
 
     async def _watch_trust(self) -> None:
         while True:

@@ -1,6 +1,7 @@
 """The certificates of a side, read again when their files change: renewed or revoked without a restart.
 
-A file that cannot be used keeps nobody out who was in: what was read before goes on, and the log has the reason.
+A file that cannot be used keeps nobody out who was in: what was read before goes on, and the log has the reason. Nor does
+it keep anybody in whose own file is gone.
 """
 
 import logging
@@ -9,7 +10,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flashflow.keys import OwnIdentity, load_certificate, load_own, load_peer_certs
+from flashflow.keys import OwnIdentity, PeerIdentity, load_certificate, load_own, load_peer_certs
 from flashflow.model.errors import LocalError
 from flashflow.shell.mtls import client_context, server_context
 
@@ -46,7 +47,7 @@ class _Trust(ABC):
             if error.reason != self._complaint:
                 log.error("%s; what was read before goes on", error.reason)
             self._complaint = error.reason
-            return False
+            return self._revoke()
         if own.fingerprint != self.own.fingerprint:
             log.info("own certificate renewed: %s, valid until %s", own.file, own.not_after.date())
         self.own, self._seen, self._complaint = own, seen, ""
@@ -62,6 +63,10 @@ class _Trust(ABC):
             found.append((path.name, stat.st_mtime_ns, stat.st_size, stat.st_ino))
         return tuple(sorted(found))
 
+    def _revoke(self) -> bool:
+        """Whether somebody is out whose file is gone, though others of the files cannot be used."""
+        return False
+
     @abstractmethod
     def _files(self) -> Iterable[Path]:
         """Everything that is read."""
@@ -74,17 +79,38 @@ class _Trust(ABC):
 class ServerTrust(_Trust):
     """The coordinator's: its own key, and the measurers' certificates."""
 
+    peers: dict[str, PeerIdentity]
+
     def __init__(self, key_file: Path, peers_dir: Path) -> None:
         """Raises LocalError."""
         self.peers_dir = peers_dir
         super().__init__(key_file)
 
     def _files(self) -> Iterable[Path]:
+        return [self._key_file, *(self._listed() or [])]
+
+    def _listed(self) -> list[Path] | None:
         try:
-            found = [path for path in self.peers_dir.iterdir() if path.suffix == ".pem"]
+            return [path for path in self.peers_dir.iterdir() if path.suffix == ".pem"]
         except OSError:
-            found = []
-        return [self._key_file, *found]
+            return None
+
+    def _revoke(self) -> bool:
+        listed = self._listed()
+        if listed is None:  # a directory that cannot be read revokes nobody
+            return False
+        there: set[str] = set()
+        unreadable: set[Path] = set()
+        for path in listed:
+            try:
+                there.add(load_certificate(path).fingerprint)
+            except LocalError:  # it may be half written
+                unreadable.add(path)
+        left = {key: peer for key, peer in self.peers.items() if key in there or peer.file in unreadable}
+        if len(left) == len(self.peers):
+            return False
+        self.peers, self.context = left, server_context(self.own, left.values())
+        return True
 
     def _read(self, own: OwnIdentity) -> None:
         peers = load_peer_certs(self.peers_dir, own)

@@ -1,6 +1,8 @@
 """Sessions over real TLS on both address families and both loops: lost links, strangers, broken frames."""
 
 import asyncio
+import socket
+import struct
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,10 +12,12 @@ from flashflow.keys import load_certificate
 from flashflow.model.errors import LocalError
 from flashflow.model.ids import Address
 from flashflow.shell import sessionlink
+from flashflow.shell.acceptor import AcceptLimits
 from flashflow.shell.sessionclient import Connected, Disconnected, ServerMessage, SessionClient, Unreachable
 from flashflow.shell.sessions import PeerGone, PeerJoined, PeerMessage, PeerRefused, SessionServer
 from flashflow.wire.framing import encode_frame
 from support.both_loops import both_loops
+from support.client_hello import client_hello
 from support.keyring import Keyring
 from support.session_net import Net, Told, frame, hello, running
 from support.wire_pair import go, order, report
@@ -258,6 +262,51 @@ async def test_a_connection_that_never_shakes_hands_is_dropped(
         writer.close()
         refused = await net.told.wait_of(PeerRefused)
         assert (refused[0].reason, refused[0].what) == ("no TLS handshake in time", "connection")
+
+
+@pytest.mark.parametrize("data", [b"\x00" * 5000, b"GET / HTTP/1.1\r\n\r\n"])
+@both_loops
+async def test_a_stranger_that_is_gone_when_it_is_refused_is_no_bug_of_ours(
+    keys: Keyring, data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written to tell it why fails, and with that the transport ends within the call."""
+    async with running(keys, "127.0.0.1") as net:
+        stranger = socket.create_connection(tuple(net.addr))
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        reset_first(net, stranger, monkeypatch)
+        stranger.sendall(data)
+        await net.told.wait_of(PeerRefused)
+        client = net.client("m1")
+        await client.told.wait_of(Connected)
+
+
+def reset_first(net: Net, stranger: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between what is read of the stranger and the answer, its side is reset."""
+    welcome = net.server._acceptor._welcome
+
+    def reset_and_welcome(connection: socket.socket, host: str, first: bytes) -> asyncio.Future[None]:
+        stranger.close()
+        return welcome(connection, host, first)
+
+    monkeypatch.setattr(net.server._acceptor, "_welcome", reset_and_welcome)
+
+
+@both_loops
+async def test_a_server_that_ends_while_strangers_come_and_go_ends_in_peace(keys: Keyring) -> None:
+    """With connections in all states: not accepted, just accepted, refused, and gone by reset."""
+    async with running(
+        keys, "127.0.0.1", accept_limits=AcceptLimits(strangers_burst=99, host_burst=99)
+    ) as net:
+        strangers = [socket.create_connection(tuple(net.addr)) for _ in range(60)]
+        for number, stranger in enumerate(strangers):
+            stranger.sendall(client_hello() if number % 3 else b"\x00" * 100)
+            if number % 10 == 0:
+                await asyncio.sleep(0)
+        for stranger in strangers:
+            stranger.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            stranger.close()
+        await net.server.close()
+        assert net.server._links == set() or all(link.closing for link in net.server._links)
 
 
 @both_loops

@@ -119,6 +119,24 @@ async def test_a_file_that_cannot_be_used_changes_nothing_and_is_told_once(
 
 
 @both_loops
+async def test_a_file_that_cannot_be_used_keeps_nobody_in_who_is_revoked(keys: Keyring) -> None:
+    async with running(keys, "127.0.0.1") as net:
+        first, second = net.client("m1"), net.client("m2")
+        await net.told.wait_of(PeerJoined, 2)
+        (keys.coord_dir / "half.pem").write_text("-----BEGIN CERTIFICATE-----\nMIIB")
+        (keys.coord_dir / "m2.cert.pem").write_text("-----BEGIN CERTIFICATE-----\nMIIB")
+        (keys.coord_dir / "m1.cert.pem").unlink()
+        (gone,) = await net.told.wait_of(PeerGone)
+        assert gone.name == "m1"
+        assert "does not know our certificate" in (await first.told.wait_of(Unreachable))[-1].reason
+        second.session.send(report(1))
+        assert await net.told.wait_of(PeerMessage) == [PeerMessage("m2", report(1))]
+        second.cut()
+        await second.told.wait_of(Connected, 2)
+        assert [event.name for event in net.told.of(PeerGone)] == ["m1"]
+
+
+@both_loops
 async def test_what_waits_for_a_peer_can_be_asked_for_and_is_named_when_it_is_gone(keys: Keyring) -> None:
     async with running(keys, "127.0.0.1") as net:
         client = net.client("m1")
