@@ -33,6 +33,7 @@ from support.worker_world import WorkerWorld
 
 TOKEN = bytes(range(16))
 PARAMS = MeasParams(1, 9, 4, (MeasurerSpec(TOKEN, 4, ("127.0.0.1", 0)),))
+NOT_TRUSTED = "REFUSED_NOT_TRUSTED"
 KEYS = RelayKeys.generate()
 WARMUP_S, DUR_S, CIRCUITS = 1, 3, 4
 
@@ -93,6 +94,26 @@ async def test_relay_that_does_not_know_the_certificate(tmp_path, key):
             end = await client.until(is_end)
     assert (answer.accepted, answer.reason) == (False, "REFUSED_NOT_TRUSTED")
     assert end.reason == "REFUSED_NOT_TRUSTED"
+
+
+async def test_a_renewed_key_is_shown_at_the_next_link_and_half_a_file_is_not(tmp_path, key):
+    new = tmp_path / "new.pem"
+    keygen(new, "coord", datetime.now(UTC))
+    export_certificate(new, tmp_path / "new.cert.pem")
+    with RelayProcess(
+        RelaySpec(tmp_path / "relay", options=("--coordinator", str(tmp_path / "new.cert.pem")))
+    ) as relay:
+        relay.wait_ready()
+        target = Target(relay.address, relay.keys.identity.ed25519, relay.keys.ntor_public)
+        async with TorClient(tmp_path / "data", "--tls-key", str(key)) as client:
+            for text, trusted in (("", False), (new.read_text()[:100], False), (new.read_text(), True)):
+                if text:
+                    key.write_text(text)
+                assert (await client.say(coord(relay.fingerprint, target)))[0]
+                answer = await client.until(lambda event: isinstance(event, ParamsOk))
+                assert (answer.accepted, answer.reason) == (trusted, None if trusted else NOT_TRUSTED)
+                if not trusted:
+                    await client.until(is_end)
 
 
 def order(peer):

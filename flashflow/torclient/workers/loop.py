@@ -1,12 +1,15 @@
 """The worker process: one selector over the control socket and all links."""
 
+import contextlib
 import selectors
 import socket
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from flashflow.model.errors import LocalError
 from flashflow.torclient.core.messages import (
     Begin,
     CircuitEnded,
@@ -28,7 +31,7 @@ Part = Share | CoordLink
 
 
 class Worker:
-    """Runs until the control socket is closed. `tls_key` is what the coordinator's links present."""
+    """Runs until the control socket is closed. `tls_key` is what the coordinator's links present, each as it is then."""
 
     def __init__(self, control: socket.socket, tls_key: Path | None) -> None:
         self._control = control
@@ -36,6 +39,7 @@ class Worker:
         self._selector = selectors.DefaultSelector()
         self._scratch = new_scratch()
         self._measurer_tls = client_context()
+        self._tls_key = tls_key
         self._coord_tls = client_context(tls_key)
         self._parts: dict[int, Part] = {}
         self._links: dict[int, tuple[Link, int]] = {}
@@ -115,12 +119,18 @@ class Worker:
     def _open_coord(self, order: OpenCoord) -> None:
         self._tidy()
         try:
-            part = CoordLink(order, self._coord_tls, self._scratch, self._say)
+            part = CoordLink(order, self._key_of_now(), self._scratch, self._say)
         except LostLinkError as exc:
             self._say(CircuitEnded(order.run, order.circ_id, exc.code, exc.reason))
             return
         self._parts[order.run] = part
         self._watch(part, order.circ_id, part.link)
+
+    def _key_of_now(self) -> ssl.SSLContext:
+        """The key may have been renewed. While its file cannot be used, what was read before goes on."""
+        with contextlib.suppress(LocalError):
+            self._coord_tls = client_context(self._tls_key)
+        return self._coord_tls
 
     def _begin(self, begin: Begin) -> None:
         share = self._parts.get(begin.run)
