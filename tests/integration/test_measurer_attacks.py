@@ -16,7 +16,7 @@ from flashflow.wire.rules import SessionLimits
 from support.both_loops import both_loops
 from support.coordinator_world import World
 from support.keyring import Keyring
-from support.session_net import Net, frame, hello, running
+from support.session_net import WAIT_S, Net, frame, hello, running
 from support.wire_pair import go, report
 
 PATIENT = SessionLimits(heartbeat_s=5.0)
@@ -98,24 +98,35 @@ def most_at_once(net: Net) -> list[int]:
 async def test_reconnecting_gives_a_flood_no_new_allowance(
     keys: Keyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sessions, "PEER_BURST_BYTES", 5000)
+    burst_bytes, connections = 100_000, 5
+    monkeypatch.setattr(sessions, "PEER_BURST_BYTES", burst_bytes)
     monkeypatch.setattr(sessions, "PEER_BYTES_PER_S", 1)
+    flood = reports(FLOOD)
     async with running(keys, "127.0.0.1", PATIENT) as net:
-        for _ in range(5):
+        for _ in range(connections):
             _, writer = await net.raw("m1")
-            await wait_until_taken(net, hello() + b"".join(reports(FLOOD)), writer)
+            writer.write(hello() + b"".join(flood))
+            await until_used_up(net, writer)
             writer.close()
-        most = (5000 + 6 * 2 * sessionlink.READ_BYTES) // len(reports(1)[0])
-        assert said_by(net, "m1") <= most < 5 * FLOOD
+        figures = net.server.figures()["m1"]
+        most_bytes = burst_bytes + (connections + 1) * 2 * sessionlink.READ_BYTES
+        assert (figures.received + figures.repeated) * len(flood[0]) <= most_bytes < connections * burst_bytes
 
 
-async def wait_until_taken(net: Net, data: bytes, writer: asyncio.StreamWriter) -> None:
-    """Until the new connection is the measurer's and something of it was read."""
-    peers, before = net.server._peers, net.server._peers.get("m1")
-    link = before.link if before else None
-    writer.write(data)
-    async with asyncio.timeout(10):
-        while (peer := peers.get("m1")) is None or peer.link in (None, link):  # noqa: ASYNC110
+async def until_used_up(net: Net, writer: asyncio.StreamWriter) -> None:
+    """Until the new connection is the measurer's, and its allowance is gone."""
+    local = writer.get_extra_info("sockname")
+
+    def used_up() -> bool:
+        peer = net.server._peers.get("m1")
+        link = peer.link if peer else None
+        if link is None or link._transport is None or link._allowance is None:
+            return False
+        mine = link._transport.get_extra_info("peername") == local
+        return mine and link._allowance.whole(time.monotonic()) < 1
+
+    async with asyncio.timeout(WAIT_S):
+        while not used_up():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
