@@ -8,7 +8,7 @@ from coordinator.core import effects as do
 from coordinator.core.aggregate import Aggregate, aggregate
 from coordinator.core.effects import Effect
 from coordinator.core.events import InWork, MeasurementNotStored, MeasurementStored, StoreFailed
-from coordinator.core.measurement import RUNNING, Measurement, Phase, Trigger
+from coordinator.core.measurement import DEADLINES, RUNNING, Measurement, Phase, Trigger
 from coordinator.core.planning import ended
 from coordinator.core.state import Request, State
 from coordinator.core.views import failure_view, result_view
@@ -78,6 +78,9 @@ def drop_request(request: Request, failure: Failure) -> list[Effect]:
 
 def on_stored(state: State, event: MeasurementStored, now: Now) -> list[Effect]:
     """The record is on disk: tell everyone, forget the measurement."""
+    if state.left_behind.pop(event.meas_id, None) is not None:
+        state.unsaved = True
+        return []
     meas = state.measurements.get(event.meas_id)
     if meas is None or meas.phase is not Phase.SAVING or meas.record is None:
         return []
@@ -92,12 +95,31 @@ def on_stored(state: State, event: MeasurementStored, now: Now) -> list[Effect]:
 
 
 def on_not_stored(state: State, event: MeasurementNotStored, now: Now) -> list[Effect]:
-    """The store failed: tried again until the phase's deadline."""
+    """The store failed: tried again until the phase's deadline; what the last run left, for as long as that."""
+    if event.meas_id in state.left_behind:
+        return _left_not_stored(state, event, now)
     meas = state.measurements.get(event.meas_id)
     if meas is None or meas.phase is not Phase.SAVING or meas.record is None:
         return []
     meas.save_again_s = now.mono_s + SAVE_AGAIN_S
     return [do.Log(logging.ERROR, f"measurement {meas.meas_id} could not be stored: {event.reason}")]
+
+
+def _left_not_stored(state: State, event: MeasurementNotStored, now: Now) -> list[Effect]:
+    text = f"measurement {event.meas_id}, in which the last run ended, could not be stored: {event.reason}"
+    if now.mono_s < state.started_mono_s + DEADLINES[Phase.SAVING](state.params):
+        state.left_again_s = now.mono_s + SAVE_AGAIN_S
+        return [do.Log(logging.ERROR, text)]
+    record = state.left_behind.pop(event.meas_id)
+    state.unsaved = True
+    lost = f"measurement {event.meas_id} was not stored and is lost: {result_view(record)}"
+    return [do.Log(logging.ERROR, text), do.Log(logging.ERROR, lost)]
+
+
+def save_left_behind(state: State) -> list[Effect]:
+    """Store the measurements in which the last run ended."""
+    state.left_again_s = None
+    return [do.SaveMeasurement(record) for record in state.left_behind.values()]
 
 
 def on_store_failed(state: State, event: StoreFailed, now: Now) -> list[Effect]:

@@ -14,7 +14,15 @@ from coordinator.core.events import (
     Started,
     StopRequested,
 )
-from coordinator.core.finish import complete, drop_request, fail, give_up_saving, interrupted, save_again
+from coordinator.core.finish import (
+    complete,
+    drop_request,
+    fail,
+    give_up_saving,
+    interrupted,
+    save_again,
+    save_left_behind,
+)
 from coordinator.core.measurement import RUNNING, Measurement, Phase
 from coordinator.core.on_ctrl import new_request
 from coordinator.core.schedule import Placement
@@ -47,7 +55,8 @@ def _take_up(state: State, event: Started, progress: Progress, now: Now) -> list
     """Go on with the period; what was in work when the last run ended has failed, and its relay is due again."""
     kept.restore(state, progress, event.plan)
     state.unsaved = bool(progress.in_work)
-    return [do.SaveMeasurement(interrupted(state, left, now)) for left in progress.in_work]
+    state.left_behind = {left.meas_id: interrupted(state, left, now) for left in progress.in_work}
+    return save_left_behind(state)
 
 
 def on_relays(state: State, event: RelaysLoaded, now: Now) -> list[Effect]:
@@ -108,6 +117,8 @@ def on_timer(state: State, event: TimerFired, now: Now) -> list[Effect]:
             effects += save_again(meas)
         if now.mono_s >= meas.deadline_s:
             effects += _on_deadline(state, meas, now)
+    if state.left_again_s is not None and now.mono_s >= state.left_again_s:
+        effects += save_left_behind(state)
     if state.next_slot_utc_s - now.utc_s > state.params.slot_s:  # the clock was set back
         state.next_slot_utc_s = _next_slot(state, now.utc_s)
     if now.utc_s >= state.next_slot_utc_s and not state.draining:
@@ -127,6 +138,8 @@ def next_timer(state: State, now: Now) -> float:
     times = [state.next_refresh_s, state.next_v3bw_s]
     if not state.draining:
         times.append(now.mono_s + until_slot)
+    if state.left_again_s is not None:
+        times.append(state.left_again_s)
     in_work = state.measurements.values()
     times += [meas.deadline_s for meas in in_work]
     times += [meas.save_again_s for meas in in_work if meas.save_again_s is not None]

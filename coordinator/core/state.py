@@ -14,7 +14,7 @@ from flashflow.model.ids import Fingerprint, MeasId, Mode
 from flashflow.model.network import ConsensusHeader
 from flashflow.model.plan import PlanRow
 from flashflow.model.relay import RelayInfo
-from flashflow.model.results import Standing
+from flashflow.model.results import MeasurementRecord, Standing
 from flashflow.store.latest import LatestResult
 
 TorCommandPurpose = Literal["launch", "begin", "stop"]
@@ -113,6 +113,10 @@ class State:
     """Every measurer that ever joined this run."""
     measurements: dict[MeasId, Measurement] = field(default_factory=dict)
     """Those in work."""
+    left_behind: dict[MeasId, MeasurementRecord] = field(default_factory=dict)
+    """Measurements in which the last run ended, until the store has them."""
+    left_again_s: float | None = None
+    """Monotonic time at which they are tried again, since the store failed."""
     queue: list[Request] = field(default_factory=list)
     """Those that wait, first come first served."""
     secret: bytes = field(default=b"", repr=False)
@@ -167,7 +171,8 @@ class State:
         """A random measurement id, 1..2^32-1, that nothing in work has."""
         while True:
             meas_id = MeasId(1 + self.draw.below("meas_id", 2**32 - 1))
-            if meas_id not in self.measurements and all(one.meas_id != meas_id for one in self.queue):
+            taken = meas_id in self.measurements or meas_id in self.left_behind
+            if not taken and all(one.meas_id != meas_id for one in self.queue):
                 return meas_id
 
     def progress(self) -> Progress:
@@ -175,6 +180,10 @@ class State:
         in_work = [
             InWork(meas.meas_id, meas.relay.fingerprint, meas.relay.nickname, meas.mode, meas.begun.utc_s)
             for meas in self.measurements.values()
+        ]
+        in_work += [
+            InWork(one.meas_id, one.fingerprint, one.nickname, one.mode, one.started_utc_s)
+            for one in self.left_behind.values()
         ]
         seed, stand_in = self.period.seed.hex(), self.stand_in.hex()
         return Progress(self.period.start_utc_s, seed, stand_in, tuple(in_work), self.params.layout)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from flashflow.model.errors import ErrorKind
-from flashflow.model.ids import Fingerprint, MeasId
+from flashflow.model.ids import Fingerprint, MeasId, Mode
 from flashflow.model.reports import SecondReport
 
 
@@ -95,7 +95,7 @@ class MeasurementRecord:
     """The relay."""
     nickname: str
     """The relay's nickname at that time."""
-    mode: str
+    mode: Mode
     """`echo` or `loop`."""
     started_utc_s: float
     """When the measurement was begun, UTC."""

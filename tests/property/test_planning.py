@@ -190,7 +190,7 @@ class Service(World):
         assert state.raised == {fp: row.raised_bytes for fp, row in rows.items() if row.raised_bytes}
         assert state.period.waiting.keys() <= rows.keys()
         in_work = self.saved.progress.in_work if self.saved.progress else ()
-        assert {left.meas_id for left in in_work} == state.measurements.keys()
+        assert {left.meas_id for left in in_work} == state.measurements.keys() | state.left_behind.keys()
 
     # --- what happens ---
 

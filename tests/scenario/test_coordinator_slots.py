@@ -125,12 +125,37 @@ def test_what_was_in_work_at_a_crash_is_recorded_as_failed_and_measured_again() 
     assert {record.failure for record in lost} == {
         Failure(ErrorKind.LOCAL, "the coordinator ended during the measurement")
     }
+    assert again.of(do.SaveProgress)[-1].progress.in_work == saved.in_work, "until the store has them"
+    for record in lost:
+        again.say(ev.MeasurementStored(record.meas_id))
     assert again.of(do.SaveProgress)[-1].progress.in_work == ()
     again = restarted(world, (relay(1), relay(2)))
     run_slots(again, 1)
     assert sorted(begun(again)) == ALL[:2]
     run_slots(again, 6)
     assert sorted(begun(again)) == ALL[:2], "two runs a period, whatever became of the first"
+
+
+def test_what_was_in_work_at_a_crash_is_tried_again_while_the_disk_is_full() -> None:
+    world = World(replace(PARAMS, strategy="fastest"), (relay(1), relay(2)))
+    world.start()
+    world.sleep(31)
+    saved = world.of(do.SaveProgress)[-1].progress
+    again = World(world.params, (relay(1), relay(2)))
+    again.utc_s = world.utc_s
+    again.say(ev.Started(bytes(32), (), (), saved))
+    first, second = (left.meas_id for left in saved.in_work)
+    again.say(ev.MeasurementNotStored(first, "disk full"))
+    again.say(ev.MeasurementStored(second))
+    again.effects.clear()
+    again.sleep(5.1)
+    assert [effect.record.meas_id for effect in again.of(do.SaveMeasurement)] == [first]
+    again.say(ev.MeasurementNotStored(first, "disk full"))
+    again.sleep(60)
+    again.say(ev.MeasurementNotStored(first, "disk full"))
+    (told,) = [effect.text for effect in again.of(do.Log) if "is lost" in effect.text]
+    assert f"measurement {first} was not stored and is lost" in told
+    assert again.of(do.SaveProgress)[-1].progress.in_work == ()
 
 
 def fail_with(world: World, kind: ErrorKind) -> None:
