@@ -205,6 +205,7 @@ class MeasrRun(Run):
         if message.circ_id not in self.circuits:  # given up at a deadline just now
             return []
         self.circuits[message.circ_id] = True
+        self._no_longer_waits(message.circ_id)
         self._replacements.built(message.circ_id)
         self._set_wake()
         effects: list[Effect] = [Announce(CircEvent(str(message.circ_id), "BUILT"))]
@@ -217,6 +218,7 @@ class MeasrRun(Run):
     def _circuit_ended(self, worker: int, message: CircuitEnded, now_s: float) -> list[Effect]:
         if message.circ_id not in self.circuits:
             return []
+        self._no_longer_waits(message.circ_id)
         effects = self.circuit_ended(message.circ_id, message.reason)
         if self._phase is Phase.PROBING:
             return effects + self.end(message.reason)
@@ -225,6 +227,10 @@ class MeasrRun(Run):
         if self._openings is not None and message.reason in REFUSALS:
             effects += self._give_up(self._waiting, message.reason)
         return effects + self._settle(now_s)
+
+    def _no_longer_waits(self, circ_id: int) -> None:
+        """A worker that speaks of a circuit has it, whether it was told to open it or not."""
+        self._waiting = [waiting for waiting in self._waiting if waiting != circ_id]
 
     def _replace(self, worker: int, message: CircuitEnded, now_s: float) -> list[Effect]:
         """Opens another circuit, in the same worker, in place of one that was lost; or it is all over."""
