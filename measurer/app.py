@@ -58,7 +58,6 @@ class MeasurerService:
         signals = StopSignals(lambda: self._post(ev.StopRequested()))
         log.info("measurer %s", self._client.name)
         self._tasks.start("tor client", self._tor.run())
-        self._tasks.start("session", self._client.run())
         self._tasks.start("far ends", self._far_ends.run())
         try:
             await self._loop.run()
@@ -84,6 +83,9 @@ class MeasurerService:
     def _announce(self) -> None:
         if not self._announced:
             self._announced = True
+            self._tasks.start(
+                "session", self._client.run()
+            )  # not before: it would be given what it cannot do
             print("ready", flush=True)
 
     def _bug(self, error: BaseException) -> None:
