@@ -4,7 +4,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 PIP := $(PY) -m pip --quiet --disable-pip-version-check install
 
-.PHONY: demo demo-tor test test-net test-faults accuracy check bench dist lock tools clean help
+.PHONY: demo demo-tor test test-net test-faults accuracy check bench fuzz dist lock tools clean help
 
 help:
 	@echo 'make demo         measure a small deployment on this machine, start to end (ARGS="--relays 2 ...")'
@@ -13,6 +13,7 @@ help:
 	@echo 'make test-net     tests against real tor and in network namespaces'
 	@echo 'make test-faults  whole deployments that are killed, lied to, joined and left'
 	@echo 'make accuracy     150 results beside what relays and links counted, on a machine with nothing else to do (an hour)'
+	@echo 'make fuzz         the parsers of outside bytes under a fuzzer, 20 s each (ARGS="--seconds 60 frames")'
 	@echo 'make check        ruff, mypy, layering'
 	@echo 'make bench        benchmarks, with their limits'
 	@echo 'make dist         the wheel, in dist/'
@@ -42,6 +43,9 @@ check: .venv/dev.stamp
 	$(PY) -m mypy
 	@$(PY) -m pytest -q tests/unit/test_layering.py
 
+fuzz: .venv/fuzz.stamp
+	@PYTHONPATH=.:tests $(PY) -m tests.fuzz $(ARGS)
+
 bench: .venv/dev.stamp
 	@$(PY) -m benchmarks $(ARGS)
 
@@ -70,6 +74,11 @@ dist: .venv/dev.stamp
 	@$(PIP) --require-hashes --no-build-isolation -r requirements/dev.lock
 	@touch $@
 
+# The fuzzer has wheels for some versions of Python only: without it `make fuzz` says so.
+.venv/fuzz.stamp: .venv/dev.stamp requirements/fuzz.lock
+	@$(PIP) --require-hashes --only-binary :all: -r requirements/fuzz.lock 2>/dev/null || true
+	@touch $@
+
 # What some tests need beside Python: a real tor, and ip and tc for network namespaces. Without root those tests are
 # skipped. RUNLEVEL=1 keeps Debian from starting a tor service of its own.
 tools:
@@ -90,6 +99,7 @@ lock:
 	$(LOCK) pyproject.toml --extra demo -c requirements/build.lock -o requirements/run.lock
 	$(LOCK) pyproject.toml --extra demo --group dev -c requirements/build.lock -c requirements/run.lock \
 	  -o requirements/dev.lock
+	$(LOCK) requirements/fuzz.in -o requirements/fuzz.lock
 
 clean:
 	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-out

@@ -37,8 +37,9 @@ def read_consensus(
             relays[relay.fingerprint] = relay
     if skipped:
         warnings.append(f"{name}: {skipped} router entries cannot be read and are left out")
-    if skipped and not relays:
-        raise LocalError(f"{name}: none of its {skipped} router entries can be read")
+    if skipped > len(relays):  # a file that is damaged is no smaller network
+        total = skipped + len(relays)
+        raise LocalError(f"{name}: damaged: {skipped} of its {total} router entries cannot be read")
     header = itertools.takewhile(lambda line: not line.startswith(_ENTRY), lines)
     return Consensus(read_header(list(header)), tuple(relays[fingerprint] for fingerprint in sorted(relays)))
 

@@ -155,7 +155,7 @@ def test_a_consensus_that_is_cut_off_is_refused(
         (lzma.compress(EXCERPT.read_bytes())[:60] + b"x" * 60, "damaged: cannot be decompressed: "),
         (gzip.compress(EXCERPT.read_bytes())[:-20], "damaged: cannot be decompressed: "),
         (gzip.compress(EXCERPT.read_bytes())[:30] + b"\xff" * 60, "damaged: cannot be decompressed: "),
-        (consensus_of("r bad\n", "r worse\n").encode(), "none of its 2 router entries can be read"),
+        (consensus_of("r bad\n", "r worse\n").encode(), "damaged: 2 of its 2 router entries cannot be read"),
     ],
     ids=range(10),
 )

@@ -84,7 +84,9 @@ def test_an_entry_that_cannot_be_read_costs_itself_only(
     assert [relay.nickname for relay in network.relays] == ["test1", "test3"]
     assert caplog.messages == [f"{path}: 2 router entries cannot be read and are left out"]
     assert network.relays[0] == replace(network.relays[0], consensus_weight_kb=5)
-    assert refusal(written(tmp_path, consensus_of(broken))) == ("none of its 1 router entries can be read")
+    assert refusal(written(tmp_path, consensus_of(broken))) == (
+        "damaged: 1 of its 1 router entries cannot be read"
+    )
 
 
 @pytest.mark.parametrize(
