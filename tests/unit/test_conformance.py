@@ -12,17 +12,19 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "conformance.md"
 
 DEFECTS = frozenset(f"FF-{n}" for n in range(201, 227)) | {"SRV-06", "SRV-07", "SRV-19", "SRV-22"}
-"""What the original FlashFlow, and the server whose worker pools we took up, did wrong."""
+DEFECTS |= {f"LNK-{n:02}" for n in (5, 18, 26, 34, 36, 37, 38, 41)}
+"""What the original FlashFlow, and the systems whose worker pools and link layer we took up, did wrong."""
 REQUIRED = (
     DEFECTS
     | {f"FF-{n:02}" for n in (*range(1, 41), *range(81, 88), *range(101, 135))}
     | {f"SRV-{n:02}" for n in range(1, 25)}
+    | {f"LNK-{n:02}" for n in range(1, 50)}
 )
 """The rows that must be there."""
 MOST_STRUCTURAL = 6
 """Most defects that may rest on the design instead of a test."""
 
-_ROW = re.compile(r"\| ((?:FF|SRV)-\d+) \| (.*) \|")
+_ROW = re.compile(r"\| ((?:FF|SRV|LNK)-\d+) \| (.*) \|")
 _QUOTED = re.compile(r"`([^`]*)`")
 _TEST = re.compile(r"(tests/[\w/]+\.py)::(test_\w+)(?:\[[^\]]*\])?")
 
@@ -32,7 +34,7 @@ class Row:
     """One line of a table."""
 
     name: str
-    """`FF-…` or `SRV-…`."""
+    """`FF-…`, `SRV-…` or `LNK-…`."""
     behaviour: str
     """What FlashFlow does, in words."""
     shown: str
@@ -108,7 +110,7 @@ def faults(text: str) -> list[str]:
     lost = [
         line
         for line in text.splitlines()
-        if line.startswith(("| FF-", "| SRV-")) and not _ROW.fullmatch(line)
+        if line.startswith(("| FF-", "| SRV-", "| LNK-")) and not _ROW.fullmatch(line)
     ]
     found += [f"not a row: {line[:60]}" for line in lost]
     structural = [row.name for row in rows if row.name in DEFECTS and "structural: " in row.shown]
