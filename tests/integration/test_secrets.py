@@ -4,7 +4,6 @@ import asyncio
 import base64
 import logging
 import re
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
