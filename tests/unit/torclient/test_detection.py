@@ -1,0 +1,96 @@
+"""How often forged echoes are found, beside what proposal 316, appendix A, computes.
+
+A relay that forges k of the N cells of a bucket, not knowing which one is checked, is found in that bucket with
+probability k / N; over b buckets with 1 - (1 - k / N) ** b. The check is the real one, and what it draws comes from a
+generator of fixed seed, so a run always ends the same; the bound is five standard deviations of the binomial.
+"""
+
+import random
+from math import sqrt
+
+import numpy as np
+import pytest
+
+from flashflow.orlink.bulk import as_cells, cell_header, empty_cells, payloads
+from flashflow.orlink.relaycrypto import AesCtr
+from flashflow.torclient.core.passage import Layer
+from flashflow.torclient.core.sampling import EchoCheck, EchoError
+from flashflow.torclient.core.stream import EchoStream
+
+KEY = b"relay forward 16"
+TRIALS = 1500
+SIGMAS = 5
+
+
+def detected(rng, bucket_cells, forged_per_bucket, buckets, draw):
+    """Whether one circuit's forged cells were found by its samples alone."""
+    stream = EchoStream(b"a secret of 16 b", cell_header(0x80000001, 41))
+    check = EchoCheck(stream=stream, passage=(Layer(KEY, 0),), bucket_cells=bucket_cells, draw=draw)
+    count = bucket_cells * buckets
+    sent = b"".join(bytes(stream.fill(empty_cells(bucket_cells, bytes(5)))) for _ in range(buckets))
+    plain = AesCtr(KEY).crypt(np.ascontiguousarray(payloads(as_cells(sent))).reshape(-1))
+    echoed = np.frombuffer(plain, np.uint8).reshape(count, 509).copy()
+    for bucket in range(buckets):
+        for place in rng.sample(range(bucket_cells), forged_per_bucket):
+            echoed[bucket * bucket_cells + place] ^= 1
+    try:
+        check.take(echoed)
+        check.verify()
+    except EchoError:
+        return True
+    return False
+
+
+def rate(bucket_cells, forged_per_bucket, buckets, draw=None):
+    """The share of trials in which the relay was found."""
+    rng = random.Random(f"{bucket_cells}/{forged_per_bucket}/{buckets}")
+    secret = random.Random(1)
+    found = sum(
+        detected(rng, bucket_cells, forged_per_bucket, buckets, draw or secret.randrange)
+        for _ in range(TRIALS)
+    )
+    return found / TRIALS
+
+
+def computed(bucket_cells, forged_per_bucket, buckets):
+    """Appendix A."""
+    return 1 - (1 - forged_per_bucket / bucket_cells) ** buckets
+
+
+def agrees(measured, expected):
+    """Within the binomial's spread."""
+    return abs(measured - expected) <= SIGMAS * sqrt(max(expected * (1 - expected), 1e-9) / TRIALS)
+
+
+CASES = [(10, 1, 1), (10, 1, 5), (10, 3, 3), (20, 1, 10), (20, 19, 1), (5, 5, 1), (25, 2, 8)]
+
+
+@pytest.mark.parametrize(("bucket_cells", "forged", "buckets"), CASES)
+def test_forged_cells_are_found_as_often_as_appendix_a_computes(bucket_cells, forged, buckets):
+    measured, expected = rate(bucket_cells, forged, buckets), computed(bucket_cells, forged, buckets)
+    print(f"N={bucket_cells} k={forged} buckets={buckets}: {measured:.4f}, computed {expected:.4f}")
+    assert agrees(measured, expected)
+
+
+@pytest.mark.parametrize(("bucket_cells", "forged", "buckets"), [(10, 1, 5), (10, 3, 3), (25, 2, 8)])
+def test_a_check_that_leaves_a_fifth_of_the_buckets_out_is_found(bucket_cells, forged, buckets):
+    measured, expected = rate(bucket_cells, forged, buckets), computed(bucket_cells, forged, buckets)
+    assert not agrees(0.8 * measured, expected)
+
+
+def test_a_draw_that_the_relay_can_guess_is_found():
+    """Only the first cell of each bucket is ever checked, and the relay forges any but that one."""
+
+    class Knowing(random.Random):
+        def sample(self, population, k):
+            return super().sample(population[1:], k)
+
+    found = sum(detected(Knowing(1), 10, 1, 5, lambda count: 0) for _ in range(200))
+    assert found == 0
+    assert not agrees(found / 200, computed(10, 1, 5))
+
+
+def test_the_default_finds_a_tenth_of_forged_echoes_within_a_second_at_10_mbps():
+    """2,431 cells a second: 19 buckets of 125."""
+    assert computed(125, 12, 19) > 0.85
+    assert computed(125, 12, 19 * 3) > 0.996
