@@ -174,6 +174,9 @@ def load_filter(path: Path) -> RelayFilter:
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise UsageError(f"{path}, line {line}: not a relay filter: not UTF-8") from None
+    if text and not text.endswith("\n"):  # half a rule may allow more than the whole one
+        line = text.count("\n") + 1
+        raise UsageError(f"{path}, line {line}: expected a newline at the end of the file: is it cut off?")
     return RelayFilter.parse(text, str(path))
 
 

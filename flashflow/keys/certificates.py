@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -128,7 +129,7 @@ def load_own(path: Path, now: datetime) -> OwnIdentity:
         )
     try:
         public = load_pem_private_key(key.group(0), None).public_key()
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise LocalError(f"{path}: the private key cannot be read ({_short(error)})") from None
     certificate = _parse(peer.pem.encode("ascii"), path)
     formats = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -192,8 +193,10 @@ def _name_of(certificate: x509.Certificate, path: Path) -> str:
 
 def _parse(pem: bytes, path: Path) -> x509.Certificate:
     try:
-        return x509.load_pem_x509_certificate(pem)
-    except ValueError as error:
+        certificate = x509.load_pem_x509_certificate(pem)
+        certificate.public_key(), certificate.subject, certificate.not_valid_after_utc  # read when asked for
+        return certificate
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise LocalError(f"{path}: the certificate cannot be read ({_short(error)})") from None
 
 
