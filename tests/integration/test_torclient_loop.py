@@ -436,7 +436,8 @@ async def test_a_network_that_allows_less_is_heeded_and_who_does_not_is_refused(
     # those after the first refusal were never opened.
     assert len(built) <= 11
     assert len(failed) > 20
-    assert 1 <= refused["same address concurrent connections rejected"] <= 10
+    # 20 at once, and one or two more until the first refusal is heard; 29 without heed
+    assert 1 <= refused["same address concurrent connections rejected"] <= 15
 
 
 class DestroyingLoops(LoopCircuits):
