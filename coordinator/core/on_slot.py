@@ -69,12 +69,20 @@ def on_relays(state: State, event: RelaysLoaded, now: Now) -> list[Effect]:
     planning.estimate_all(state)
     measured = sum(planning.is_eligible(state, fingerprint) for fingerprint in state.relays)
     known = do.info(f"{len(state.relays)} relays known, {measured} of them to be measured")
-    return [known, *_drop_refused(state)]
+    return [known, *_drop_refused(state, now)]
 
 
-def _drop_refused(state: State) -> list[Effect]:
-    """What waits for a relay that is gone, or that may not be measured any more, ends; its watchers hear why."""
+def _drop_refused(state: State, now: Now) -> list[Effect]:
+    """What is in work or waits for a relay that is gone or may not be measured any more ends, and says why."""
     effects: list[Effect] = []
+    for meas in [one for one in state.measurements.values() if one.phase in RUNNING]:
+        relay = state.relays.get(meas.relay.fingerprint)
+        failure = Failure(ErrorKind.NETWORK, "it left the consensus")
+        if relay is not None and (problem := refusal(state, relay)):
+            failure = Failure(ErrorKind.LOCAL, problem)
+        elif relay is not None:
+            continue
+        effects += fail(state, meas, failure, now)
     for request in list(state.queue):
         relay = state.relays.get(request.fingerprint)
         problem = (
@@ -194,18 +202,14 @@ def on_offered(state: State, event: RelayOffered, now: Now) -> list[Effect]:
 
 
 def on_gone(state: State, event: RelayGone, now: Now) -> list[Effect]:
-    """A relay went: it has no slot any more, and what is in work ends; unless it has come back since."""
+    """A relay went: it has no slot any more, unless it has come back since; what was in work has ended before."""
     relay = state.relays.get(event.fingerprint)
     if relay is not None and refusal(state, relay) is None:
         return [
             do.AnswerOffer(event.offer_id, f"it is back: {planning.offer(state, event.fingerprint, now)}")
         ]
     planning.forget(state, event.fingerprint)
-    effects: list[Effect] = []
-    for meas in list(state.measurements.values()):
-        if meas.relay.fingerprint == event.fingerprint and meas.phase in RUNNING:
-            effects += fail(state, meas, Failure(ErrorKind.NETWORK, event.reason), now)
-    return [*effects, do.AnswerOffer(event.offer_id, "not scheduled any more")]
+    return [do.AnswerOffer(event.offer_id, "not scheduled any more")]
 
 
 def _next_slot(state: State, utc_s: float) -> float:

@@ -1,6 +1,7 @@
 """The consensus or the filter changes while measurements wait and run."""
 
 from coordinator.core import events as ev
+from coordinator.core.measurement import RUNNING
 from flashflow.directory.filter import RelayFilter
 from flashflow.model.relay import RelayInfo
 from support.coordinator_world import World, relay
@@ -44,12 +45,22 @@ def test_a_relay_without_keys_is_not_waited_for() -> None:
     assert "no descriptor with the keys of relay2" in done["failure"]["reason"]
 
 
-def test_a_measurement_goes_on_when_its_relay_leaves_the_consensus() -> None:
+def test_a_measurement_ends_when_its_relay_leaves_the_consensus_and_the_next_begins() -> None:
     world = with_one_that_waits()
     load(world, relay(2))
-    assert world.events_to(1, "done") == []
-    assert world.meas.relay.nickname == "relay1"
-    assert world.ctrl("status")["queued"] == 1
+    done = world.store()
+    assert (done["failure"]["kind"], done["failure"]["reason"]) == ("network", "it left the consensus")
+    world.sleep(1.0)
+    (begun,) = (meas for meas in world.core.state.measurements.values() if meas.phase in RUNNING)
+    assert begun.relay.nickname == "relay2"
+
+
+def test_a_measurement_ends_when_its_relay_is_denied() -> None:
+    world = with_one_that_waits()
+    load(world, relay(1), relay(2), filter_text=f"deny {relay(1).fingerprint}\nallow *\n")
+    done = world.store()
+    assert done["failure"]["kind"] == "local"
+    assert "the relay filter does not allow relay1" in done["failure"]["reason"]
 
 
 def test_what_was_known_stays_when_reading_fails() -> None:
