@@ -1,4 +1,9 @@
-"""The sums (docs/architecture.md, "Units and rules of counting"; proposal 316, section 3.2.1.1)."""
+"""The sums (docs/architecture.md, "Units and rules of counting"; proposal 316, section 3.2.1.1).
+
+A relay may hold what it was sent and let it go later, so that most seconds look better than what it carries. What it could
+have held is known: what was outstanding. `steady_bytes` is the rate that is shown whatever it held, and the result stays
+by that.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +16,9 @@ from flashflow.model.results import Failure
 
 MAX_LEFT_OUT = Fraction(1, 5)
 """Largest share of seconds that may be left out because a measurer's report is missing."""
+HELD_TOLERANCE_S = Fraction(6, 10)
+"""So many seconds of its steady rate a result may show too much over the whole measurement: 2 % of 30 s. What an honest
+relay's outstanding data takes off its steady rate is less than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +45,7 @@ class Aggregate:
     seconds: tuple[SecondTotal, ...]
     """The seconds that counted, ascending."""
     result_bytes: int
-    """Median of their totals, cell bytes/s."""
+    """Median of their totals, or what the steady rate allows if that is less, cell bytes/s."""
     background_bytes: int
     """Median of the believed background, cell bytes/s."""
 
@@ -81,4 +89,41 @@ def aggregate(
         reason = f"{missing} of {duration_s} seconds lack a measurer's report (at most {max_left_out(duration_s)} may)"
         return Failure(ErrorKind.NETWORK, reason, by_measurer=True)
     result = int(median(total.total_bytes for total in totals))
+    steady = steady_bytes(totals, _outstanding_bytes(totals, reports))
+    if steady is not None:
+        result = min(result, int(steady * (1 + HELD_TOLERANCE_S / duration_s)))
     return Aggregate(tuple(totals), result, int(median(total.background_bytes for total in totals)))
+
+
+def steady_bytes(totals: Sequence[SecondTotal], outstanding: Sequence[int]) -> Fraction | None:
+    """The highest rate, cell bytes/s, that some of the seconds in a row prove; None for a single second.
+
+    `outstanding` has the cell bytes that were on their way at the end of each second. Of what came back after that second
+    the relay may have had so much already; the rest it has carried since. The share of background that is believed stays
+    the same. So a relay that carries C a second proves no more than C, with background C / (1 - r).
+    """
+    if len(totals) < 2:
+        return None
+    most, over = 0, 1
+    for start, held in enumerate(outstanding):
+        total = measured = 0
+        for length, second in enumerate(totals[start + 1 :], 1):
+            total += second.total_bytes
+            measured += second.measured_bytes
+            shown, span = total * (measured - held), measured * length
+            if shown * over > most * span:
+                most, over = shown, span
+    return Fraction(most, over)
+
+
+def _outstanding_bytes(
+    totals: Sequence[SecondTotal], reports: Sequence[Mapping[int, SecondReport]]
+) -> list[int]:
+    """What was on its way at the end of each second that counts: the first one's `sent` has what was before."""
+    found: list[int] = []
+    outstanding = 0
+    for total in totals:
+        parts = [of_one[total.second] for of_one in reports]
+        outstanding += sum(part.sent_bytes - part.recv_bytes for part in parts)
+        found.append(max(0, outstanding))
+    return found

@@ -58,6 +58,9 @@ FAILING_CHEATS = {
     "echo-early": "peer",
     "invent": "peer",
     "bad-certs": "peer",
+    "expired": "peer",
+    "changing": "peer",
+    "malformed": "peer",
     "refuse": "peer",
     "silent": "peer",
 }

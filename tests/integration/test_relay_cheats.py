@@ -13,7 +13,7 @@ from flashflow.orlink.keys import LinkCertificate, make_link_certificate
 from flashflow.orlink.meas import MeasErr, MeasErrCode, MeasParamsOk
 from flashflow.testnet.counts import read_counts
 from flashflow.testnet.relays import RelayProcess, RelaySpec
-from support.cheating_relay import CACHED_CELLS, INVENTED_CELLS, choose, command
+from support.cheating_relay import CACHED_CELLS, FIRST_LINKS, INVENTED_CELLS, choose, command
 from support.mini_client import MiniClient, params
 from support.relay_thread import RelayThread
 
@@ -145,6 +145,34 @@ def test_background(relay, certificate) -> None:
 def test_bad_certs(relay) -> None:
     with pytest.raises(PeerError, match=r"the peer owns RSA identity [0-9A-F]{40}, [0-9A-F]{40} expected"):
         client(relay)
+
+
+@cheats("expired")
+def test_expired(relay) -> None:
+    with pytest.raises(PeerError, match="expired"):
+        client(relay)
+
+
+@cheats("changing")
+def test_changing(relay) -> None:
+    for _ in range(FIRST_LINKS):
+        client(relay)
+    with pytest.raises(PeerError, match="the peer owns RSA identity"):
+        client(relay)
+
+
+@cheats("oversize")
+def test_oversize(relay, certificate) -> None:
+    _coordinator, made = begin(relay, certificate)
+    huge = made.receive()
+    assert (huge.command, len(huge.payload)) == (Command.VPADDING, 0xFFFF)
+
+
+@cheats("malformed")
+def test_malformed(relay, certificate) -> None:
+    coordinator, _made = begin(relay, certificate)
+    with pytest.raises(PeerError, match="MEASUREMENT"):
+        coordinator.receive_measurement()
 
 
 @cheats("refuse")

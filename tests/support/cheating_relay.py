@@ -1,4 +1,4 @@
-"""A reference relay that cheats: `python cheating_relay.py --cheat NAME[=X] [options of flashflow relay]`.
+"""A reference relay that cheats: `python cheating_relay.py --cheat NAME[=X][+NAME[=X]...] [options of flashflow relay]`.
 
 The cheats sit on the seams of `RelayServer`: the relay itself knows none of them.
 """
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np
@@ -17,7 +18,7 @@ from flashflow.cli import relay as relay_command
 from flashflow.model.clock import Now
 from flashflow.model.errors import FlashFlowError
 from flashflow.orlink import bulk
-from flashflow.orlink.cells import CELL_BYTES, PAYLOAD_BYTES
+from flashflow.orlink.cells import CELL_BYTES, PAYLOAD_BYTES, Command
 from flashflow.orlink.keys import RelayKeys
 from flashflow.orlink.meas import MeasBg
 from flashflow.relay.core.effects import Effect, Role
@@ -28,9 +29,12 @@ from flashflow.relay.echo import Echo, send_rows
 from flashflow.relay.measuring import BackgroundMeter
 from flashflow.relay.server import RelayServer
 from flashflow.shell.parent import follow_parent
+from support.cheats_in_time import AbortLow, Burst, Drip, Stall, Store
 
 INVENTED_CELLS = 20
 CACHED_CELLS = 50
+AGE_S = 60 * 86_400
+FIRST_LINKS = 3
 
 
 class SkipDecrypt(RelayServer):
@@ -133,12 +137,12 @@ class Drop(RelayServer):
 
 
 class Miscount(RelayServer):
-    """Its counts file says `factor` times what was counted."""
+    """Its counts file says `miscounted` times what was counted."""
 
-    factor = 1.2
+    miscounted = 1.2
 
     def make_counter(self):
-        factor = self.factor
+        factor = self.miscounted
 
         class Wrong(Counter):
             def line(self, now: Now) -> str:
@@ -151,12 +155,12 @@ class Miscount(RelayServer):
 
 
 class Background(RelayServer):
-    """Claims `factor` times its background traffic, and at least 1 MB a second."""
+    """Claims `claimed` times its background traffic, and at least 1 MB a second."""
 
-    factor = 10.0
+    claimed = 10.0
 
     def make_meter(self):
-        factor = self.factor
+        factor = self.claimed
 
         class Boasting(BackgroundMeter):
             def take(self, second: int) -> MeasBg:
@@ -182,6 +186,49 @@ class BadCerts(RelayServer):
             self.keys = own
 
 
+class Expired(RelayServer):
+    """Its certificates ended a month ago."""
+
+    def make_handshake(self, link):
+        handshake = super().make_handshake(link)
+        handshake._now_utc_s -= AGE_S
+        return handshake
+
+
+class Changing(BadCerts):
+    """Becomes another relay once the coordinator and each measurer have one link to it."""
+
+    handshakes = 0
+
+    def make_handshake(self, link):
+        self.handshakes += 1
+        honest = self.handshakes <= FIRST_LINKS
+        return (super(BadCerts, self) if honest else super()).make_handshake(link)
+
+
+class Oversize(RelayServer):
+    """Sends cells of 65,535 bytes to those who measure it."""
+
+    def role_changed(self, link):
+        super().role_changed(link)
+        if link.role is Role.MEASURER:
+            link.tx.add(bytes(4) + bytes([Command.VPADDING]) + b"\xff\xff" + bytes(0xFFFF))
+            self.wake(link)
+
+
+class Malformed(RelayServer):
+    """Tells the coordinator things that are no message."""
+
+    def role_changed(self, link):
+        super().role_changed(link)
+        if link.role is Role.MEASURER:
+            for coordinator in [other for other in self._links.values() if other.role is Role.COORDINATOR]:
+                for circ_id in coordinator.circuits.ids:
+                    header = bulk.cell_header(circ_id, self.settings.commands.measurement)
+                    send_rows(np.full((1, PAYLOAD_BYTES), 0xFF, np.uint8), header, coordinator.tx)
+                self.wake(coordinator)
+
+
 class Refuse(RelayServer):
     """Refuses every measurement (TOO_MANY)."""
 
@@ -200,18 +247,28 @@ class Silent(RelayServer):
         return Deaf(self.settings.rules)
 
 
-CHEATS: dict[str, type[RelayServer]] = {
-    "skip-decrypt": SkipDecrypt,
-    "replay": Replay,
-    "echo-early": EchoEarly,
-    "invent": Invent,
-    "drop": Drop,
-    "miscount": Miscount,
-    "background": Background,
-    "bad-certs": BadCerts,
-    "refuse": Refuse,
-    "silent": Silent,
+CHEATS: dict[str, tuple[type[RelayServer], str | None]] = {
+    "skip-decrypt": (SkipDecrypt, None),
+    "replay": (Replay, None),
+    "echo-early": (EchoEarly, None),
+    "invent": (Invent, None),
+    "drop": (Drop, None),
+    "miscount": (Miscount, "miscounted"),
+    "background": (Background, "claimed"),
+    "bad-certs": (BadCerts, None),
+    "expired": (Expired, None),
+    "changing": (Changing, None),
+    "oversize": (Oversize, None),
+    "malformed": (Malformed, None),
+    "refuse": (Refuse, None),
+    "silent": (Silent, None),
+    "burst": (Burst, "hold_s"),
+    "store": (Store, "late_s"),
+    "stall": (Stall, None),
+    "drip": (Drip, None),
+    "abort-low": (AbortLow, "least_mbps"),
 }
+"""What each is called, and what X sets."""
 
 
 def noise(count: int) -> np.ndarray:
@@ -226,10 +283,15 @@ def invent(server: RelayServer, link, count: int) -> None:
 
 
 def choose(text: str) -> type[RelayServer]:
-    """The cheat called NAME, or NAME=FACTOR."""
-    name, _, factor = text.partition("=")
-    cheat = CHEATS[name]
-    return type(cheat.__name__, (cheat,), {"factor": float(factor)}) if factor else cheat
+    """The cheat NAME or NAME=X, or several of them at once."""
+    kinds, values = [], {}
+    for part in text.split("+"):
+        name, _, value = part.partition("=")
+        kind, attribute = CHEATS[name]
+        kinds.append(kind)
+        if value:
+            values[str(attribute)] = float(value)
+    return type("And".join(kind.__name__ for kind in kinds), tuple(kinds), values)
 
 
 def command(cheat: str) -> list[str]:

@@ -29,6 +29,7 @@ class SecondCutter:
     def cut(self, now_s: float, sent_cells: int, recv_cells: int) -> list[SecondReport]:
         """The seconds that ended up to now, given the totals before anything that happened since.
 
+        What was outstanding as the first one began is in its `sent_bytes`.
         A total that fell, by a cell that turned out to be no echo, is made up for in the next seconds.
         """
         recv_cells = max(recv_cells, self._recv_cells)
@@ -38,7 +39,7 @@ class SecondCutter:
                 sent = (sent_cells - self._sent_cells) * CELL_BYTES
                 recv = (recv_cells - self._recv_cells) * CELL_BYTES
                 reports.append(SecondReport(self._next, sent, recv))
-            self._sent_cells, self._recv_cells = sent_cells, recv_cells
+            self._sent_cells, self._recv_cells = sent_cells if self._next else recv_cells, recv_cells
             self._next += 1
         return reports
 
