@@ -16,12 +16,14 @@ from support.commands import flashflow
 from support.real_tor import need_tor
 
 pytestmark = [pytest.mark.net, pytest.mark.timeout(240)]
+DURATION_S = "24"
+"""The median of 8 s of a tor on a busy machine is not within 3 % of tor's own count: -3.2 % once in six."""
 
 
 @pytest.mark.parametrize("host", ["::1"])  # make demo-tor has the other
 def test_results_are_what_tor_counted_and_what_the_consensus_has(tmp_path: Path, host: str) -> None:
     need_tor()
-    options = ["--rates", "8,80", "--duration", "8", "--host", host]
+    options = ["--rates", "8,80", "--duration", DURATION_S, "--host", host]
     done = flashflow("demo", "--tor", *options, "--out", tmp_path / "out", "--json", seconds=200)
     assert done.returncode == 0, done.stdout + done.stderr
     made = json.loads(done.stdout)
