@@ -150,6 +150,8 @@ def says(*messages):
         (sends((Command.MEASUREMENT, b"\xee")), "RELAY_PROTOCOL"),
         (says(MeasJoin(9, TOKEN)), "RELAY_PROTOCOL"),
         (lambda conn: conn.tls.close(), "RELAY_CLOSED"),
+        (says(*[MeasBg(1, 7, 7)] * 1501), "RELAY_PROTOCOL"),
+        (sends(*[(Command.PADDING, b"")] * 1501), "RELAY_PROTOCOL"),
         (sends((99, b"?"), (Command.PADDING, b"")), []),
     ],
 )

@@ -15,6 +15,7 @@ from support.echo_peer import EchoPeer, decrypted, honest
 from support.worker_world import WorkerWorld
 
 LOOPBACKS = ["127.0.0.1", "::1"]
+PADDING = encode_cell(Cell(0, Command.PADDING, b""))
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +135,8 @@ def test_what_comes_after_the_last_checked_cell_is_checked_at_the_end(start_peer
 
 def test_other_cells_between_the_echoes_are_harmless(start_peer):
     def chatty(conn, cells):
+        if conn.echoed_cells > 2000:
+            return honest(conn, cells)
         padding = encode_cell(Cell(0, Command.PADDING, b""))
         vpadding = encode_cell(Cell(0, Command.VPADDING, b"x" * 3))
         other = encode_cell(Cell(conn.circ_id + 1, Command.DESTROY, b"\x01"))
@@ -146,6 +149,24 @@ def test_other_cells_between_the_echoes_are_harmless(start_peer):
         world.begin()
         assert world.ended().reason is None
     assert world.seconds[-1].recv_bytes > 0
+
+
+def test_a_relay_that_keeps_the_worker_busy_with_other_cells_loses_the_circuit(start_peer):
+    def busy(conn, cells):
+        return honest(conn, cells) + encode_cell(Cell(0, Command.VPADDING, b"")) * 500
+
+    with WorkerWorld() as world:
+        world.open_built(start_peer(echo=busy))
+        world.begin(dur_s=3)
+        ended = world.until(is_ended_circuit)
+    assert (ended.reason, ended.detail) == ("RELAY_PROTOCOL", "1001 cells that are no echoes")
+
+
+def test_a_relay_that_sends_cells_instead_of_a_circuit(start_peer):
+    with WorkerWorld() as world:
+        world.open(start_peer(on_create=lambda conn: conn.tls.sendall(PADDING * 1000)))
+        assert "201 cells while a circuit was built" in (ended := world.until(is_ended_circuit)).detail
+    assert ended.reason == "RELAY_PROTOCOL"
 
 
 @pytest.mark.parametrize(

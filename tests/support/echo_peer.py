@@ -57,7 +57,10 @@ def honest(conn: Conn, cells: Cells) -> bytes:
 
 
 class EchoPeer:
-    """Listens until closed; a context manager. `on_open` is called once a circuit has joined, `on_params` when MEAS_PARAMS came."""
+    """Listens until closed; a context manager.
+
+    `on_open` is called once a circuit has joined, the others when MEAS_PARAMS, or CREATE2, came.
+    """
 
     def __init__(
         self,
@@ -68,6 +71,7 @@ class EchoPeer:
         keys: RelayKeys | None = None,
         on_open: Callable[[Conn], None] = lambda conn: None,
         on_params: Callable[[Conn], None] = lambda conn: None,
+        on_create: Callable[[Conn], None] = lambda conn: None,
         refuse_creates: int = 0,
         ntor_private: bytes | None = None,
     ) -> None:
@@ -80,6 +84,7 @@ class EchoPeer:
         self._echo = echo
         self._on_open = on_open
         self._on_params = on_params
+        self._on_create = on_create
         now_s = time.time()
         self._certificate: LinkCertificate = make_link_certificate(now_s - 86_400, now_s + 86_400)
         certificate_file.write_text(self._certificate.pem, encoding="ascii")
@@ -144,6 +149,7 @@ class EchoPeer:
         self._handshake(conn)
         while (cell := self._cell(conn)) is not None:
             if cell.command == Command.CREATE2:
+                self._on_create(conn)
                 self._create(conn, cell)
             elif cell.command == Command.MEASUREMENT:
                 message = parse_measurement(cell.payload)

@@ -237,7 +237,7 @@ class MeasrRun(Run):
         if not self._replacements.wanted(message.circ_id, message.reason):
             return [
                 Log(f"measurement {self.meas_id}: circuit {message.circ_id} is not replaced"),
-                *self.end(message.reason),
+                *self.end(self._replacements.why(message.circ_id, message.reason)),
             ]
         circ_id = self._new_circuit()
         self._replacements.begin(circ_id, message.reason, now_s)

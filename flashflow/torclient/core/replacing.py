@@ -6,7 +6,8 @@ there are never more replacements than the measurement had circuits: a relay can
 
 from typing import Final
 
-from flashflow.torctl.reasons import Reason
+from flashflow.model.errors import ErrorKind
+from flashflow.torctl.reasons import Reason, describe
 
 BUILT_WITHIN_S: Final = 4.0
 """A replacement is built within this after the loss, the wait for a chance to open it included."""
@@ -26,6 +27,18 @@ class Replacements:
     def wanted(self, circ_id: int, reason: str) -> bool:
         """Whether a circuit that was lost for `reason` is to be replaced; else the measurement is over."""
         return self._left > 0 and circ_id not in self._under_way and reason not in FINAL
+
+    def why(self, circ_id: int, reason: str) -> str:
+        """Why the measurement is over if the end of `circ_id` for `reason` was not to be replaced.
+
+        The network takes no blame for what a relay brings about: that it destroyed more circuits than it may, or one
+        and then refused to have another in its place.
+        """
+        if describe(reason)[0] is not ErrorKind.NETWORK:
+            return reason
+        if circ_id in self._under_way:
+            return self._under_way[circ_id][1]
+        return reason if self._left > 0 else Reason.RELAY_CLOSED
 
     def begin(self, circ_id: int, reason: str, now_s: float) -> None:
         """Circuit `circ_id` is to be built in place of one that was lost just now."""

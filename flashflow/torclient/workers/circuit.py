@@ -21,6 +21,9 @@ _PLAIN_VIEW: Final = _PLAIN.data.cast("B")
 _OUT: Final = empty_cells(CHUNK_CELLS, bytes(HEADER_BYTES))
 MOST_FILLS: Final = 8
 """A circuit gives way to the others after so many buffers."""
+MOST_OTHERS: Final = 1000
+"""Cells that are no echoes a relay may send on a connection, and one more for each hundred echoes. Each costs as much CPU
+as hundreds of echoes, and whoever keeps the worker busy blurs when its seconds end."""
 _VARIABLE_HEAD_BYTES: Final = HEADER_BYTES + 2
 
 
@@ -37,6 +40,7 @@ class EchoCircuit:
         self._header = cell_header(circuit.circ_id, command)
         self._headers = self._header * (len(_PLAIN) // CELL_BYTES + 1)
         self._rest = circuit.rest
+        self._others = 0
         self._stream = EchoStream(secrets.token_bytes(SECRET_BYTES), self._header)
         self.round_trip_s = circuit.round_trip_s
         """How long the circuit's last handshake took."""
@@ -83,15 +87,18 @@ class EchoCircuit:
         except NetworkError as exc:
             raise ClosedCircuitError(Reason.RELAY_CLOSED, exc.reason) from exc
 
-    def receive(self, scratch: memoryview) -> None:
-        """Takes what the socket has. EchoError if the relay cheats, ClosedCircuitError if it is over."""
+    def receive(self, scratch: memoryview, until_s: float) -> None:
+        """Takes what the socket has, but begins on nothing more after `until_s` (monotonic): that is of the next second.
+
+        EchoError if the relay cheats, ClosedCircuitError if it is over.
+        """
         stream = self.link.stream
         try:
             stream.flush()
             for _ in range(MOST_FILLS):
                 more = stream.fill(scratch)
                 self._read_all()
-                if not more:
+                if not more or time.monotonic() >= until_s:
                     break
         except NetworkError as exc:
             raise ClosedCircuitError(Reason.RELAY_CLOSED, exc.reason) from exc
@@ -139,6 +146,9 @@ class EchoCircuit:
 
     def _take_odd(self, start: int) -> int:
         """A cell that is no echo: ignored, unless it ends the circuit. Gives its size."""
+        self._others += 1
+        if self._others > MOST_OTHERS + self.received_cells // 100:
+            raise ClosedCircuitError(Reason.RELAY_PROTOCOL, f"{self._others} cells that are no echoes")
         size = self._odd_size(start)
         head = bytes(_PLAIN_VIEW[start : start + HEADER_BYTES])
         if head[:4] != self._header[:4]:

@@ -1,6 +1,7 @@
 """The coordinator's own circuit: MEAS_PARAMS out, the relay's answer and its background reports in."""
 
 import ssl
+from typing import Final
 
 from flashflow.model.errors import FlashFlowError, PeerError
 from flashflow.orlink.cells import Cell, CellReader, Command
@@ -18,6 +19,9 @@ from flashflow.torclient.workers.link import Link, LostLinkError, OpenCircuit, R
 from flashflow.torclient.workers.share import Say
 from flashflow.torctl.reasons import Reason
 
+MOST_CELLS: Final = 1500
+"""Cells that may come in a measurement: one a second, padding, and those of a relay that is not quite well."""
+
 
 class CoordLink:
     """One measurement of the coordinator. Once `over`, the loop forgets it."""
@@ -29,6 +33,7 @@ class CoordLink:
         self._scratch = scratch
         self._say = say
         self._reader = CellReader()
+        self._cells = 0
         target = RelayTarget(
             order.host,
             order.port,
@@ -91,6 +96,9 @@ class CoordLink:
             self._take(cell)
 
     def _take(self, cell: Cell) -> None:
+        self._cells += 1
+        if self._cells > MOST_CELLS:
+            raise PeerError(f"{self._cells} cells on the coordinator's connection")
         circuit = self.link.circuit
         if circuit is None or cell.circ_id != circuit.circ_id:
             return

@@ -29,6 +29,9 @@ FIRST_CIRC_ID: Final = 0x80000001
 CREATE_ATTEMPTS: Final = 2
 """Relays refuse one CREATE2 in hundreds for no reason: it is sent once more, but not to those that defend themselves."""
 
+MOST_CELLS: Final = 200
+"""Cells that may come while a circuit is built, those that are none of it included."""
+
 
 @dataclass(frozen=True, slots=True)
 class RelayTarget:
@@ -96,6 +99,7 @@ class Link:
         self._handshake: InitiatorHandshake | None = None
         self._ntor: NtorClientState | None = None
         self._reader = CellReader()
+        self._cells = 0
         self._circ_id = FIRST_CIRC_ID
         self._last_circ_id = FIRST_CIRC_ID + (CREATE_ATTEMPTS if far_end is None else 1) - 1
         self._asked_at_s = 0.0
@@ -177,6 +181,7 @@ class Link:
         while self.circuit is None:
             cell = self._reader.next()
             if cell is not None:
+                self._count_cell()
                 if cell.circ_id == self._circ_id:
                     _ANSWERS[self._phase](self, cell)
             elif data := self._read():
@@ -186,6 +191,13 @@ class Link:
         if self.circuit is None and self.stream.closed:
             expected = "CREATED2" if self._phase is _Phase.CREATE else "EXTENDED2"
             raise NetworkError(f"closed while {expected} was expected")
+
+    def _count_cell(self) -> None:
+        self._cells += 1
+        if self._cells > MOST_CELLS:
+            raise LostLinkError(
+                Reason.RELAY_PROTOCOL, self._named(f"{self._cells} cells while a circuit was built")
+            )
 
     def _created(self, cell: Cell) -> None:
         if cell.command == Command.DESTROY:

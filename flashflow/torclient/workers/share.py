@@ -1,5 +1,6 @@
 """One worker's share of a measurement: circuits, window, pace, seconds."""
 
+import math
 import ssl
 from collections.abc import Callable
 
@@ -108,7 +109,7 @@ class Share:
         try:
             if circuit is not None:
                 if self._cut(now_s):
-                    circuit.receive(self._scratch)
+                    circuit.receive(self._scratch, self._until_s())
             elif circ_id in self._opening:
                 self._advance(circ_id)
         except EchoError as exc:
@@ -166,6 +167,10 @@ class Share:
             del self._opening[circ_id]
             self._circuits[circ_id] = echo
             self._say(CircuitBuilt(self.run, circ_id))
+
+    def _until_s(self) -> float:
+        """When the second that runs ends."""
+        return math.inf if self._traffic is None else self._traffic.cutter.next_s
 
     def _tick(self, traffic: Traffic, now_s: float) -> None:
         traffic.tick_at_s = now_s + TICK_S

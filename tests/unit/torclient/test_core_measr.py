@@ -390,7 +390,7 @@ def test_all_circuits_may_be_lost_at_once_but_no_more_than_once():
         world.says(CircuitBuilt(1, circ_id), worker=circ_id % 2)
     effects = world.says(CircuitEnded(1, 6, "DESTROY_CHANNEL_CLOSED", ""), worker=0)
     assert logged(effects)[-1] == "measurement 7: circuit 6 is not replaced"
-    assert announced(effects)[-1] == "FF_MEAS END 7 SUCCESS=0 REASON=DESTROY_CHANNEL_CLOSED"
+    assert announced(effects)[-1] == "FF_MEAS END 7 SUCCESS=0 REASON=RELAY_CLOSED"
     assert told(effects) == [(0, Halt(1)), (1, Halt(1))]
 
 
@@ -402,10 +402,20 @@ def test_what_the_relay_refuses_is_not_asked_for_again(reason):
     assert not any(isinstance(message, OpenCircuits) for _, message in told(effects))
 
 
-@pytest.mark.parametrize("reason", ["LINK_FAILED", "CIRCUIT_REFUSED", "EXTEND_REFUSED", "RELAY_CLOSED"])
-def test_a_replacement_that_cannot_be_built_ends_it(reason):
+@pytest.mark.parametrize("lost", ["DESTROY_INTERNAL", "DESTROY_CHANNEL_CLOSED"])
+@pytest.mark.parametrize("reason", ["LINK_FAILED", "EXTEND_REFUSED", "TIMEOUT"])
+def test_a_replacement_that_the_network_may_have_prevented_ends_it_with_the_reason_of_the_loss(lost, reason):
     world = active_loop()
-    world.says(CircuitEnded(1, 2, "RELAY_CLOSED", ""), worker=0)
+    world.says(CircuitEnded(1, 2, lost, ""), worker=0)
+    effects = world.says(CircuitEnded(1, 5, reason, ""), worker=0)
+    assert announced(effects)[:1] == [f"CIRC 5 FAILED REASON={reason}"]
+    assert announced(effects)[-1] == f"FF_MEAS END 7 SUCCESS=0 REASON={lost}"
+
+
+@pytest.mark.parametrize("reason", ["CIRCUIT_REFUSED", "FAR_END_INVALID", "RELAY_CLOSED"])
+def test_a_replacement_that_the_relay_prevents_ends_it(reason):
+    world = active_loop()
+    world.says(CircuitEnded(1, 2, "DESTROY_CHANNEL_CLOSED", ""), worker=0)
     effects = world.says(CircuitEnded(1, 5, reason, ""), worker=0)
     assert announced(effects)[:1] == [f"CIRC 5 FAILED REASON={reason}"]
     assert announced(effects)[-1] == f"FF_MEAS END 7 SUCCESS=0 REASON={reason}"

@@ -5,10 +5,11 @@ import ssl
 import pytest
 
 from flashflow.model.errors import NetworkError
+from flashflow.orlink.cells import Command
 from flashflow.torclient.core.messages import Begin, CircuitEnded, OpenCircuits, ShareEnded
 from flashflow.torclient.core.passage import Layer
 from flashflow.torclient.core.sampling import EchoError, TruncatedError
-from flashflow.torclient.workers.circuit import ClosedCircuitError
+from flashflow.torclient.workers.circuit import MOST_FILLS, ClosedCircuitError, EchoCircuit
 from flashflow.torclient.workers.link import OpenCircuit
 from flashflow.torclient.workers.share import Share
 from flashflow.torctl.reasons import Reason
@@ -110,3 +111,37 @@ def test_truncated_at_the_very_end_spoils_nothing(share):
     assert not share._cut(3.0)
     assert share.said[-1] == ShareEnded(1, None, "")
     assert share.over
+
+
+class FullSocket:
+    """A stream whose socket always has more; each look at it takes half a second."""
+
+    closed = blocked = False
+
+    def __init__(self, clock):
+        self.clock = clock
+
+    def flush(self):
+        pass
+
+    def fill(self, scratch):
+        self.clock.now_s += 0.5
+        return True
+
+    def read_into(self, out):
+        return 0
+
+
+def test_what_comes_after_a_second_has_ended_is_left_to_the_next_one(monkeypatch):
+    class Clock:
+        now_s = 10.0
+
+    clock = Clock()
+    monkeypatch.setattr("flashflow.torclient.workers.circuit.time.monotonic", lambda: clock.now_s)
+    link = type("Link", (), {"stream": FullSocket(clock)})
+    opened = OpenCircuit((Layer(bytes(16)),), 0x80000001, 0.01, b"")
+    circuit = EchoCircuit(link, opened, command=Command.MEAS_ECHO, bucket_cells=125)
+    circuit.receive(memoryview(bytearray(9)), until_s=11.0)
+    assert clock.now_s == 11.0
+    circuit.receive(memoryview(bytearray(9)), until_s=100.0)
+    assert clock.now_s == 11.0 + MOST_FILLS * 0.5
