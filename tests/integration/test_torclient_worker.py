@@ -159,7 +159,8 @@ def test_a_relay_that_keeps_the_worker_busy_with_other_cells_loses_the_circuit(s
         world.open_built(start_peer(echo=busy))
         world.begin(dur_s=3)
         ended = world.until(is_ended_circuit)
-    assert (ended.reason, ended.detail) == ("RELAY_PROTOCOL", "1001 cells that are no echoes")
+    assert ended.reason == "RELAY_PROTOCOL"
+    assert ended.detail.endswith("cells that are no echoes")
 
 
 def test_a_relay_that_sends_cells_instead_of_a_circuit(start_peer):
