@@ -62,7 +62,7 @@ def test_an_honest_relay_is_measured(running: LoopStack) -> None:
 def test_a_relay_that_cheats_is_caught(running: LoopStack, cheat: str) -> None:
     done = measure(running, cheat)
     assert done["outcome"] == "failed"
-    assert done["failure"]["kind"] == "peer", done
+    assert done["failure"]["kind"] == "peer", done["failure"]["reason"]
     assert REASONS[cheat] in done["failure"]["reason"], done
 
 
@@ -76,5 +76,5 @@ def test_a_far_end_that_cheats_is_caught(running: LoopStack, cheat: str) -> None
     finally:
         path.unlink()
     assert done["outcome"] == "failed"
-    assert done["failure"]["kind"] == "peer", done
+    assert done["failure"]["kind"] == "peer", done["failure"]["reason"]
     assert REASONS[cheat] in done["failure"]["reason"], done
