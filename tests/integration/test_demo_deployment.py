@@ -61,6 +61,7 @@ FAILING_CHEATS = {
     "expired": "peer",
     "changing": "peer",
     "malformed": "peer",
+    "hasty": "peer",
     "refuse": "peer",
     "silent": "peer",
 }

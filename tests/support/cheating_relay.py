@@ -219,14 +219,23 @@ class Oversize(RelayServer):
 class Malformed(RelayServer):
     """Tells the coordinator things that are no message."""
 
+    told = b"\xff" * PAYLOAD_BYTES
+
     def role_changed(self, link):
         super().role_changed(link)
         if link.role is Role.MEASURER:
+            row = np.frombuffer(self.told, np.uint8)[np.newaxis]
             for coordinator in [other for other in self._links.values() if other.role is Role.COORDINATOR]:
                 for circ_id in coordinator.circuits.ids:
                     header = bulk.cell_header(circ_id, self.settings.commands.measurement)
-                    send_rows(np.full((1, PAYLOAD_BYTES), 0xFF, np.uint8), header, coordinator.tx)
+                    send_rows(row, header, coordinator.tx)
                 self.wake(coordinator)
+
+
+class Hasty(Malformed):
+    """Reports the background of second 1 before traffic has begun."""
+
+    told = MeasBg(1, 0, 0).encode().ljust(PAYLOAD_BYTES, b"\0")
 
 
 class Refuse(RelayServer):
@@ -260,6 +269,7 @@ CHEATS: dict[str, tuple[type[RelayServer], str | None]] = {
     "changing": (Changing, None),
     "oversize": (Oversize, None),
     "malformed": (Malformed, None),
+    "hasty": (Hasty, None),
     "refuse": (Refuse, None),
     "silent": (Silent, None),
     "burst": (Burst, "hold_s"),
