@@ -32,6 +32,8 @@ class Measurer:
     """The address it came from."""
     connected: bool = True
     """Its session lives."""
+    leaving: bool = False
+    """It said that it ends: it finishes what it has, and is given nothing new."""
 
 
 @dataclass(slots=True)
@@ -198,8 +200,9 @@ class State:
         return max(0, self.team[name].capacity_bytes - used)
 
     def connected_team(self) -> list[Measurer]:
-        """The measurers with a live session, in order of name."""
-        return [self.team[name] for name in sorted(self.team) if self.team[name].connected]
+        """The measurers with a live session that stay: the team for what begins now. In order of name."""
+        everyone = [self.team[name] for name in sorted(self.team)]
+        return [measurer for measurer in everyone if measurer.connected and not measurer.leaving]
 
     def find_relay(self, text: str) -> RelayInfo | None:
         """A relay by fingerprint (`$` allowed) or by nickname, if just one has it."""
