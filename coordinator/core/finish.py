@@ -117,15 +117,15 @@ def _left_not_stored(state: State, event: MeasurementNotStored, now: Now) -> lis
 
 
 def save_left_behind(state: State) -> list[Effect]:
-    """Store the measurements in which the last run ended."""
+    """Store the measurements in which the last run ended; it may have stored the record and no more."""
     state.left_again_s = None
-    return [do.SaveMeasurement(record) for record in state.left_behind.values()]
+    return [do.SaveMeasurement(record, if_absent=True) for record in state.left_behind.values()]
 
 
 def on_store_failed(state: State, event: StoreFailed, now: Now) -> list[Effect]:
     """The progress was not written: it is again at the next slot."""
     state.save_failed = True
-    return [do.Log(logging.ERROR, event.reason)]
+    return []
 
 
 def save_again(meas: Measurement) -> list[Effect]:

@@ -52,6 +52,15 @@ def kill_coordinator(world: World) -> None:
     world.clock.after(2.0, world.coordinator.start)
 
 
+def kill_coordinator_after_a_record(world: World) -> None:
+    world.coordinator.dies_after_a_record = True
+
+    def forget() -> None:
+        world.coordinator.dies_after_a_record = False
+
+    world.clock.after(20.0, forget)
+
+
 def kill_measurers_torclient(world: World) -> None:
     world.measurers["m1"].kill_tor()
 
@@ -192,6 +201,7 @@ def coordinator_drains(world: World) -> None:
 FAULTS: dict[str, Callable[[World], None]] = {
     "kill -9 of a measurer": kill_measurer,
     "kill -9 of the coordinator": kill_coordinator,
+    "kill -9 of the coordinator after a record": kill_coordinator_after_a_record,
     "kill -9 of a measurer's torclient": kill_measurers_torclient,
     "kill -9 of the coordinator's torclient": kill_coordinators_torclient,
     "kill -9 of a worker": kill_worker,

@@ -356,6 +356,7 @@ class CoordinatorHost(Host):
         self.progress: Any = None
         self.plan: dict[Fingerprint, Any] = {}
         self.store_fails = False
+        self.dies_after_a_record = False
         self.tor_life = 0
         self.tor_delay_s = HOP_S
 
@@ -486,7 +487,7 @@ class CoordinatorHost(Host):
         elif isinstance(effect, cdo.SendToCtrl):
             self.ctrl.append(effect)
         elif isinstance(effect, cdo.SaveMeasurement):
-            self.soon(0.05, lambda: self._save(effect.record))
+            self.soon(0.05, lambda: self._save(effect))
         elif isinstance(effect, cdo.SaveProgress):
             self._keep(effect)
         elif isinstance(effect, cdo.StopService):
@@ -494,12 +495,23 @@ class CoordinatorHost(Host):
         elif isinstance(effect, cdo.Log):
             self.world.log.append((self.now.mono_s, self.name, effect.text))
 
-    def _save(self, record: MeasurementRecord) -> None:
-        if self.store_fails:
+    def _save(self, effect: cdo.SaveMeasurement) -> None:
+        record = effect.record
+        known = any(
+            (one.meas_id, one.started_utc_s) == (record.meas_id, record.started_utc_s) for one in self.records
+        )
+        if effect.if_absent and known:
+            self.say(cev.MeasurementStored(record.meas_id))
+        elif self.store_fails:
             self.say(cev.MeasurementNotStored(record.meas_id, "database or disk is full"))
         else:
             self.records.append(record)
-            self.say(cev.MeasurementStored(record.meas_id))
+            if self.dies_after_a_record:
+                self.dies_after_a_record = False
+                self.end()
+                self.world.clock.after(2.0, self.start)
+            else:
+                self.say(cev.MeasurementStored(record.meas_id))
 
     def _keep(self, effect: cdo.SaveProgress) -> None:
         if self.store_fails:
