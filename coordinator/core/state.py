@@ -119,6 +119,8 @@ class State:
     """Measurements in which the last run ended, until the store has them."""
     left_again_s: float | None = None
     """Monotonic time at which they are tried again, since the store failed."""
+    given_up: dict[MeasId, Measurement] = field(default_factory=dict)
+    """Those that the store did not take in time, and may yet take."""
     queue: list[Request] = field(default_factory=list)
     """Those that wait, first come first served."""
     secret: bytes = field(default=b"", repr=False)
@@ -173,8 +175,10 @@ class State:
         """A random measurement id, 1..2^32-1, that nothing in work has."""
         while True:
             meas_id = MeasId(1 + self.draw.below("meas_id", 2**32 - 1))
-            taken = meas_id in self.measurements or meas_id in self.left_behind
-            if not taken and all(one.meas_id != meas_id for one in self.queue):
+            taken = (self.measurements, self.left_behind, self.given_up)
+            if not any(meas_id in known for known in taken) and all(
+                one.meas_id != meas_id for one in self.queue
+            ):
                 return meas_id
 
     def progress(self) -> Progress:

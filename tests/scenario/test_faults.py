@@ -176,6 +176,15 @@ def store_fails(seconds: float) -> Callable[[World], None]:
     return change
 
 
+def store_hangs(world: World) -> None:
+    world.coordinator.store_delay_s = 80.0
+
+    def heal() -> None:
+        world.coordinator.store_delay_s = 0.05
+
+    world.clock.after(20.0, heal)
+
+
 def measurer_leaves(world: World) -> None:
     host = world.measurers["m1"]
     host.say(mev.StopRequested())
@@ -230,6 +239,7 @@ FAULTS: dict[str, Callable[[World], None]] = {
     "relay forges": mood("forges"),
     "disk full for 12 s": store_fails(12.0),
     "disk full for 80 s": store_fails(80.0),
+    "store hangs for 80 s": store_hangs,
     "SIGTERM of the coordinator": coordinator_drains,
 }
 

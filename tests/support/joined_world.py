@@ -356,6 +356,7 @@ class CoordinatorHost(Host):
         self.progress: Any = None
         self.plan: dict[Fingerprint, Any] = {}
         self.store_fails = False
+        self.store_delay_s = 0.05
         self.dies_after_a_record = False
         self.tor_life = 0
         self.tor_delay_s = HOP_S
@@ -487,7 +488,7 @@ class CoordinatorHost(Host):
         elif isinstance(effect, cdo.SendToCtrl):
             self.ctrl.append(effect)
         elif isinstance(effect, cdo.SaveMeasurement):
-            self.soon(0.05, lambda: self._save(effect))
+            self.soon(self.store_delay_s, lambda: self._save(effect))
         elif isinstance(effect, cdo.SaveProgress):
             self._keep(effect)
         elif isinstance(effect, cdo.StopService):
