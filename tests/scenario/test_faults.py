@@ -69,6 +69,14 @@ def kill_coordinators_torclient(world: World) -> None:
     world.coordinator.kill_tor()
 
 
+def hang_measurers_torclient(world: World) -> None:
+    world.measurers["m1"].hang_tor()
+
+
+def hang_coordinators_torclient(world: World) -> None:
+    world.coordinator.hang_tor()
+
+
 def kill_worker(world: World) -> None:
     host = world.measurers["m1"]
     for meas_id in list(host.tor_runs):
@@ -213,6 +221,8 @@ FAULTS: dict[str, Callable[[World], None]] = {
     "kill -9 of the coordinator after a record": kill_coordinator_after_a_record,
     "kill -9 of a measurer's torclient": kill_measurers_torclient,
     "kill -9 of the coordinator's torclient": kill_coordinators_torclient,
+    "a measurer's torclient hangs": hang_measurers_torclient,
+    "the coordinator's torclient hangs": hang_coordinators_torclient,
     "kill -9 of a worker": kill_worker,
     "kill -9 of the relay": kill_relay,
     "connection cut for 2 s": cut(2.0),
@@ -274,7 +284,10 @@ def _of_record(world: World, meas_id: int, begun_s: float) -> list[str]:
     if len([one for one in world.coordinator.records if one.meas_id == meas_id]) > 1:
         return [f"{meas_id} was stored twice"]
     lasted_s = record.ended_utc_s - record.started_utc_s
-    if abs(lasted_s) < 3000 and lasted_s > LONGEST_S:
+    until_the_next_run = (
+        record.failure is not None and "the coordinator ended during" in record.failure.reason
+    )
+    if abs(lasted_s) < 3000 and lasted_s > LONGEST_S and not until_the_next_run:
         return [f"{meas_id} took {lasted_s:.0f} s"]
     if record.result_bytes is None:
         complete = record.failure is not None and record.failure.reason and record.failure.kind

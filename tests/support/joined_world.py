@@ -185,11 +185,19 @@ class MeasurerHost(Host):
         self.say(TorCameUp())
 
     def kill_tor(self) -> None:
+        self.lose_tor("it ended with status -9")
+        self.soon(1.0, self.start_tor)
+
+    def hang_tor(self) -> None:
+        """Another control connection takes over: what was begun on the old one ends."""
+        self.lose_tor("it did not answer in time")
+        self.start_tor()
+
+    def lose_tor(self, reason: str) -> None:
         self.tor_life += 1
         self.stop_traffic()
         self.tor_runs.clear()
-        self.say(TorWasLost("it ended with status -9"))
-        self.soon(1.0, self.start_tor)
+        self.say(TorWasLost(reason))
 
     def stop_traffic(self) -> None:
         for target in self.world.relays.values():
@@ -390,10 +398,18 @@ class CoordinatorHost(Host):
         self.say(TorCameUp())
 
     def kill_tor(self) -> None:
+        self.lose_tor("it ended with status -9")
+        self.soon(1.0, self.start_tor)
+
+    def hang_tor(self) -> None:
+        """Another control connection takes over: what was begun on the old one ends."""
+        self.lose_tor("it did not answer in time")
+        self.start_tor()
+
+    def lose_tor(self, reason: str) -> None:
         self.tor_life += 1
         self.tor_runs.clear()
-        self.say(TorWasLost("it ended with status -9"))
-        self.soon(1.0, self.start_tor)
+        self.say(TorWasLost(reason))
 
     # --- sessions ---
 
