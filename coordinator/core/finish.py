@@ -138,8 +138,8 @@ def save_left_behind(state: State) -> list[Effect]:
 
 
 def on_store_failed(state: State, event: StoreFailed, now: Now) -> list[Effect]:
-    """The progress was not written: it is again at the next slot."""
-    state.save_failed = True
+    """Plan and progress were not written: all of it is again."""
+    state.save_again_s = now.mono_s + SAVE_AGAIN_S
     return []
 
 

@@ -143,8 +143,8 @@ class State:
     """The whole plan has."""
     unsaved: bool = False
     """What progress() gives has changed."""
-    save_failed: bool = False
-    """The store lacks something of plan or progress."""
+    save_again_s: float | None = None
+    """Monotonic time at which plan and progress are stored again, of which the store lacks something."""
     next_slot_utc_s: float = 0.0
     """Start of the next slot."""
     tor_up: bool = False

@@ -232,13 +232,39 @@ def test_plan_and_progress_are_saved_together_and_again_if_that_failed() -> None
     saved = world.of(do.SaveProgress)[-1]
     assert {left.fingerprint for left in saved.progress.in_work} == {ONE, TWO}
     assert {row.fingerprint: row.runs for row in saved.rows} == {ONE: 1, TWO: 1}
+    for _ in range(2):
+        world.effects.clear()
+        world.say(ev.StoreFailed("disk full"))
+        world.sleep(4.9)
+        assert not world.of(do.SaveProgress)
+        world.sleep(0.2)
+        (again,) = world.of(do.SaveProgress)
+        assert again.whole
+        assert {left.fingerprint for left in again.progress.in_work} == {ONE, TWO}
+        assert {row.fingerprint: row.runs for row in again.rows} == {ONE: 1, TWO: 1}
     world.effects.clear()
-    world.say(ev.StoreFailed("disk full"))
-    assert not world.of(do.SaveProgress)
+    world.sleep(10.0)
+    assert not [saved for saved in world.of(do.SaveProgress) if saved.whole], "it was stored now"
+
+
+def test_that_a_measurement_begins_is_given_to_the_store_before_anybody_hears_of_it() -> None:
+    world = started()
+    world.sleep(world.core.state.next_slot_utc_s - world.utc_s - 0.01)
+    world.effects.clear()
+    world.sleep(0.02)
+    kinds = [type(effect) for effect in world.effects]
+    assert do.SendToMeasurer in kinds
+    assert kinds.index(do.SaveProgress) < kinds.index(do.SendToMeasurer)
+
+
+def test_progress_that_was_not_stored_is_tried_again_while_draining() -> None:
+    world = started()
     to_next_slot(world)
-    again = world.of(do.SaveProgress)[-1]
-    assert again.whole
-    assert {row.fingerprint: row.runs for row in again.rows} == {ONE: 1, TWO: 1}
+    world.say(ev.StoreFailed("disk full"))
+    world.say(ev.StopRequested())
+    world.effects.clear()
+    world.sleep(5.1)
+    assert world.of(do.SaveProgress)
 
 
 def test_a_restart_with_other_slots_makes_another_schedule_for_the_rest_of_the_period() -> None:

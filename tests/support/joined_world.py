@@ -362,6 +362,7 @@ class CoordinatorHost(Host):
         self.up = False
         self.records: list[MeasurementRecord] = []
         self.progress: Any = None
+        self.known_begun: set[int] = set()
         self.plan: dict[Fingerprint, Any] = {}
         self.store_fails = False
         self.store_delay_s = 0.05
@@ -535,6 +536,7 @@ class CoordinatorHost(Host):
             self.soon(0.05, lambda: self.say(cev.StoreFailed("database or disk is full")))
             return
         self.progress = effect.progress
+        self.known_begun |= {left.meas_id for left in effect.progress.in_work}
         rows = {} if effect.whole else self.plan
         self.plan = {**rows, **{row.fingerprint: row for row in effect.rows}}
 
