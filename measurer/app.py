@@ -20,8 +20,9 @@ from measurer.core.state import Limits
 from measurer.inputs.session import translate
 from measurer.outputs.far_end import FarEnds
 
-FLUSH_S = 2.0
-"""At the end the coordinator may take this long to take over what it was sent."""
+FLUSH_S = 10.0
+"""At the end the coordinator may take this long to take over what it was sent: longer than a connection that is lost
+takes to be found out (3.5 s) and the coordinator to give it up (5 s)."""
 
 log = logging.getLogger(__name__)
 

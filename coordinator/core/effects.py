@@ -49,6 +49,8 @@ class SaveMeasurement:
 
     record: MeasurementRecord
     """The record."""
+    if_absent: bool = False
+    """A record of this measurement that is there already is the true one, and stays."""
 
 
 @dataclass(frozen=True, slots=True)

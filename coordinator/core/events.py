@@ -176,7 +176,7 @@ class MeasurementNotStored:
 
 @dataclass(frozen=True, slots=True)
 class StoreFailed:
-    """Something other than a measurement could not be written."""
+    """Plan and progress could not be written; the log has it."""
 
     reason: str
     """One line."""

@@ -81,23 +81,38 @@ def on_stored(state: State, event: MeasurementStored, now: Now) -> list[Effect]:
     if state.left_behind.pop(event.meas_id, None) is not None:
         state.unsaved = True
         return []
+    if (late := state.given_up.pop(event.meas_id, None)) is not None:
+        return _stored_after_all(state, late, now)
     meas = state.measurements.get(event.meas_id)
     if meas is None or meas.phase is not Phase.SAVING or meas.record is None:
         return []
-    record = meas.record
+    _take_in(state, meas.record)
+    return _end(state, meas, meas.record, now)
+
+
+def _stored_after_all(state: State, meas: Measurement, now: Now) -> list[Effect]:
+    """Watchers were told that it failed; what is in the store counts nevertheless."""
+    assert meas.record is not None  # it was to be stored
+    _take_in(state, meas.record)
+    ended(state, meas, meas.record, now)
+    return [do.warn(f"measurement {meas.meas_id} was stored after all: {result_view(meas.record)}")]
+
+
+def _take_in(state: State, record: MeasurementRecord) -> None:
+    """What is in the store is known here too."""
     if record.result_bytes is not None:
         _learn(state, record)
         state.standings.pop(record.fingerprint, None)
     else:
         state.failures[record.fingerprint] = state.failures.get(record.fingerprint, 0) + 1
         _hold_against(state, record)
-    return _end(state, meas, record, now)
 
 
 def on_not_stored(state: State, event: MeasurementNotStored, now: Now) -> list[Effect]:
     """The store failed: tried again until the phase's deadline; what the last run left, for as long as that."""
     if event.meas_id in state.left_behind:
         return _left_not_stored(state, event, now)
+    state.given_up.pop(event.meas_id, None)
     meas = state.measurements.get(event.meas_id)
     if meas is None or meas.phase is not Phase.SAVING or meas.record is None:
         return []
@@ -117,15 +132,15 @@ def _left_not_stored(state: State, event: MeasurementNotStored, now: Now) -> lis
 
 
 def save_left_behind(state: State) -> list[Effect]:
-    """Store the measurements in which the last run ended."""
+    """Store the measurements in which the last run ended; it may have stored the record and no more."""
     state.left_again_s = None
-    return [do.SaveMeasurement(record) for record in state.left_behind.values()]
+    return [do.SaveMeasurement(record, if_absent=True) for record in state.left_behind.values()]
 
 
 def on_store_failed(state: State, event: StoreFailed, now: Now) -> list[Effect]:
-    """The progress was not written: it is again at the next slot."""
-    state.save_failed = True
-    return [do.Log(logging.ERROR, event.reason)]
+    """Plan and progress were not written: all of it is again."""
+    state.save_again_s = now.mono_s + SAVE_AGAIN_S
+    return []
 
 
 def save_again(meas: Measurement) -> list[Effect]:
@@ -135,15 +150,20 @@ def save_again(meas: Measurement) -> list[Effect]:
 
 
 def give_up_saving(state: State, meas: Measurement, now: Now) -> list[Effect]:
-    """The store did not take the record in time: watchers hear of a failure, the log keeps the record."""
+    """The store did not take the record in time: watchers hear of a failure, the log keeps the record.
+
+    What the store has in its hands it may take yet.
+    """
     assert meas.record is not None
     lost_to = Failure(ErrorKind.LOCAL, "the result could not be stored (see the coordinator's log)")
     view = {**result_view(meas.record), "outcome": "failed", "failure": failure_view(lost_to)}
     lost = do.Log(
         logging.ERROR, f"measurement {meas.meas_id} was not stored and is lost: {result_view(meas.record)}"
     )
-    meas.record = replace(meas.record, result_bytes=None, accepted=False, team_limited=False, failure=lost_to)
-    _forget(state, meas, now)
+    if meas.save_again_s is None:
+        state.given_up[meas.meas_id] = meas
+    lost_record = replace(meas.record, result_bytes=None, accepted=False, team_limited=False, failure=lost_to)
+    _forget(state, meas, lost_record, now)
     return [lost, *tell_watchers(meas, {"event": "done", **view})]
 
 
@@ -181,7 +201,7 @@ def _hold_against(state: State, record: MeasurementRecord) -> None:
 
 
 def _end(state: State, meas: Measurement, record: MeasurementRecord, now: Now) -> list[Effect]:
-    _forget(state, meas, now)
+    _forget(state, meas, record, now)
     done = tell_watchers(meas, {"event": "done", **result_view(record)})
     if record.result_bytes is None:
         return done
@@ -192,13 +212,12 @@ def _end(state: State, meas: Measurement, record: MeasurementRecord, now: Now) -
     return [do.info(f"measurement {meas.meas_id} of {record.nickname}: {rate}{bound}"), *done]
 
 
-def _forget(state: State, meas: Measurement, now: Now) -> None:
-    """The measurement is over."""
-    assert meas.record is not None  # it was to be stored
+def _forget(state: State, meas: Measurement, record: MeasurementRecord, now: Now) -> None:
+    """The measurement is over, with this outcome."""
     meas.advance(Trigger.STORED, now, state.params)
     del state.measurements[meas.meas_id]
     state.unsaved = True
-    ended(state, meas, meas.record, now)
+    ended(state, meas, record, now)
 
 
 def _stop_parts(state: State, meas: Measurement) -> list[Effect]:

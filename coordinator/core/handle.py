@@ -57,7 +57,7 @@ class Coordinator:
         effects = HANDLERS[type(event)](self.state, event, now)
         effects += start_what_fits(self.state, now)
         state = self.state
-        effects += kept.save(state)
+        effects = [*kept.save(state), *effects]  # the store hears first of what begins
         if state.draining and not state.measurements and not state.stopped:
             state.stopped = True
             effects.append(do.StopService())

@@ -84,7 +84,7 @@ MEASURER_LEGAL: dict[type, frozenset[Phase]] = {
 
 TOR_LEGAL: dict[type, frozenset[Phase]] = {
     tor.ParamsSent: frozenset({Phase.LAUNCHING, Phase.PARAMS}),
-    tor.ParamsOk: frozenset({Phase.PARAMS}),
+    tor.ParamsOk: frozenset({Phase.LAUNCHING, Phase.PARAMS}),  # it may overtake the reply to the launch
     tor.BwReport: frozenset({Phase.ACTIVE}),
     tor.MeasEnd: RUNNING,
 }
@@ -137,6 +137,8 @@ class Measurement:
     """Changed by advance() only."""
     deadline_s: float = 0.0
     """Monotonic time at which the phase has failed."""
+    early_answer: tor.ParamsOk | None = None
+    """The relay's answer, if it came while LAUNCHING."""
     circ_id: str | None = None
     """The coordinator's circuit, once known."""
     started: Now | None = None

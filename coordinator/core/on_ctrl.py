@@ -106,7 +106,8 @@ def _not_now(state: State, relay: RelayInfo) -> str | None:
     if state.rules[relay.fingerprint].mode == "echo" and not state.tor_up:
         return "the coordinator's Tor client is not ready yet"
     if not state.connected_team():
-        return "no measurer is connected"
+        leaving = any(measurer.connected for measurer in state.team.values())
+        return "every measurer is leaving" if leaving else "no measurer is connected"
     if len(state.queue) >= QUEUE_LIMIT:
         return f"{QUEUE_LIMIT} measurements wait already"
     return None

@@ -57,7 +57,7 @@ def on_message(state: State, event: MeasurerSaid, now: Now) -> list[Effect]:
     """Check that it may be sent by this measurer in this phase, then handle it by type."""
     message = event.message
     if isinstance(message, wire.Failure) and message.meas_id is None:
-        return [do.LogRefusal(event.name, f"{message.code}: {message.reason}")]
+        return _on_own_failure(state, event.name, message)
     legal = MEASURER_LEGAL.get(type(message))
     if legal is None:
         return _deny(event, None, f"a measurer may not send {type(message).__name__}")
@@ -70,6 +70,17 @@ def on_message(state: State, event: MeasurerSaid, now: Now) -> list[Effect]:
     if meas.phase not in legal:
         return _offend(state, meas, event, f"{type(message).__name__} came while {meas.phase.value}", now)
     return _HANDLERS[type(message)](state, meas, meas.shares[event.name], message, now)
+
+
+def _on_own_failure(state: State, name: str, message: wire.Failure) -> list[Effect]:
+    """A measurer on itself: it leaves, which only a new session takes back, or something for the log."""
+    measurer = state.team.get(name)
+    if message.code != wire.DRAINING or measurer is None:
+        return [do.LogRefusal(name, f"{message.code}: {message.reason}")]
+    if measurer.leaving:
+        return []
+    measurer.leaving = True
+    return [do.info(f"measurer {name} is leaving: it is given nothing new")]
 
 
 def _unknown(event: MeasurerSaid, meas_id: int | None) -> list[Effect]:

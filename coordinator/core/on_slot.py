@@ -127,6 +127,8 @@ def on_timer(state: State, event: TimerFired, now: Now) -> list[Effect]:
             effects += _on_deadline(state, meas, now)
     if state.left_again_s is not None and now.mono_s >= state.left_again_s:
         effects += save_left_behind(state)
+    if state.save_again_s is not None and now.mono_s >= state.save_again_s:
+        state.save_again_s, state.unsaved, state.new_plan = None, True, True
     if state.next_slot_utc_s - now.utc_s > state.params.slot_s:  # the clock was set back
         state.next_slot_utc_s = _next_slot(state, now.utc_s)
     if now.utc_s >= state.next_slot_utc_s and not state.draining:
@@ -146,8 +148,7 @@ def next_timer(state: State, now: Now) -> float:
     times = [state.next_refresh_s, state.next_v3bw_s]
     if not state.draining:
         times.append(now.mono_s + until_slot)
-    if state.left_again_s is not None:
-        times.append(state.left_again_s)
+    times += [when for when in (state.left_again_s, state.save_again_s) if when is not None]
     in_work = state.measurements.values()
     times += [meas.deadline_s for meas in in_work]
     times += [meas.save_again_s for meas in in_work if meas.save_again_s is not None]
@@ -160,8 +161,6 @@ def begin_of_slot(state: State, now: Now) -> list[Effect]:
         planning.wait(state, request.fingerprint)
     state.queue = [request for request in state.queue if not request.scheduled]
     planning.begin_of_period(state, now)
-    state.new_plan |= state.save_failed
-    state.save_failed = False
     state.next_slot_utc_s = _next_slot(state, now.utc_s)
     slot = planning.slot_of(state, now.utc_s)
     if not state.relays or not state.connected_team() or slot < 0:

@@ -74,7 +74,9 @@ def _launched(state: State, meas: Measurement, event: TorReplied, now: Now) -> l
         )
         return fail(state, meas, Failure(ErrorKind.LOCAL, reason), now)
     meas.circ_id = words[1]
-    return move_on(state, meas, Trigger.LAUNCHED, now)
+    effects = move_on(state, meas, Trigger.LAUNCHED, now)
+    early = meas.early_answer
+    return effects + _on_params_ok(state, meas, early, now) if early is not None else effects
 
 
 def _begun(state: State, meas: Measurement, event: TorReplied, now: Now) -> list[Effect]:
@@ -132,6 +134,9 @@ def _on_params_sent(state: State, meas: Measurement, event: tor.ParamsSent, now:
 
 
 def _on_params_ok(state: State, meas: Measurement, event: tor.ParamsOk, now: Now) -> list[Effect]:
+    if meas.phase is Phase.LAUNCHING:
+        meas.early_answer = event
+        return []
     if not event.accepted:
         kind, text = describe(event.reason)
         return fail(state, meas, Failure(kind, f"the relay refused: {text}"), now)

@@ -82,6 +82,8 @@ def _plan_again(state: State, record: MeasurementRecord, now: Now) -> None:
     fingerprint = record.fingerprint
     if final or failed_itself or not may_run(state, fingerprint):
         done_with(state, fingerprint)
+    elif _has_a_place(state, fingerprint):
+        return  # it was given up, and stored after all
     elif state.period.schedule is not None and is_eligible(state, fingerprint):
         place(state, _candidates(state, [fingerprint])[0], slot_of(state, now.utc_s) + 1)
     else:
@@ -103,7 +105,7 @@ def begin_of_period(state: State, now: Now) -> None:
         return
     due_since = [fp for fp in state.period.due() if fp not in state.period.runs]
     state.period = Period(start, left_over=dict.fromkeys(due_since))
-    for meas in state.measurements.values():
+    for meas in [*state.measurements.values(), *state.given_up.values()]:
         meas.scheduled = False
     state.unsaved = state.new_plan = True
 
@@ -251,6 +253,14 @@ def offer(state: State, fingerprint: Fingerprint, now: Now) -> str:
         place(state, _candidates(state, [fingerprint])[0], slot_of(state, now.utc_s) + 1)
     placements = schedule.of(fingerprint)
     return f"slot {placements[0].slot}" if placements else "no slot has room for it"
+
+
+def _has_a_place(state: State, fingerprint: Fingerprint) -> bool:
+    """Whether it has a slot, waits for one, or its slot has come."""
+    period = state.period
+    placed = period.schedule is not None and bool(period.schedule.of(fingerprint))
+    known = placed or fingerprint in period.waiting or fingerprint in period.stored
+    return known or _is_at_it(state, fingerprint)
 
 
 def _is_at_it(state: State, fingerprint: Fingerprint) -> bool:

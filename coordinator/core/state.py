@@ -32,6 +32,8 @@ class Measurer:
     """The address it came from."""
     connected: bool = True
     """Its session lives."""
+    leaving: bool = False
+    """It said that it ends: it finishes what it has, and is given nothing new."""
 
 
 @dataclass(slots=True)
@@ -117,6 +119,8 @@ class State:
     """Measurements in which the last run ended, until the store has them."""
     left_again_s: float | None = None
     """Monotonic time at which they are tried again, since the store failed."""
+    given_up: dict[MeasId, Measurement] = field(default_factory=dict)
+    """Those that the store did not take in time, and may yet take."""
     queue: list[Request] = field(default_factory=list)
     """Those that wait, first come first served."""
     secret: bytes = field(default=b"", repr=False)
@@ -139,8 +143,8 @@ class State:
     """The whole plan has."""
     unsaved: bool = False
     """What progress() gives has changed."""
-    save_failed: bool = False
-    """The store lacks something of plan or progress."""
+    save_again_s: float | None = None
+    """Monotonic time at which plan and progress are stored again, of which the store lacks something."""
     next_slot_utc_s: float = 0.0
     """Start of the next slot."""
     tor_up: bool = False
@@ -171,8 +175,10 @@ class State:
         """A random measurement id, 1..2^32-1, that nothing in work has."""
         while True:
             meas_id = MeasId(1 + self.draw.below("meas_id", 2**32 - 1))
-            taken = meas_id in self.measurements or meas_id in self.left_behind
-            if not taken and all(one.meas_id != meas_id for one in self.queue):
+            taken = (self.measurements, self.left_behind, self.given_up)
+            if not any(meas_id in known for known in taken) and all(
+                one.meas_id != meas_id for one in self.queue
+            ):
                 return meas_id
 
     def progress(self) -> Progress:
@@ -198,8 +204,9 @@ class State:
         return max(0, self.team[name].capacity_bytes - used)
 
     def connected_team(self) -> list[Measurer]:
-        """The measurers with a live session, in order of name."""
-        return [self.team[name] for name in sorted(self.team) if self.team[name].connected]
+        """The measurers with a live session that stay: the team for what begins now. In order of name."""
+        everyone = [self.team[name] for name in sorted(self.team)]
+        return [measurer for measurer in everyone if measurer.connected and not measurer.leaving]
 
     def find_relay(self, text: str) -> RelayInfo | None:
         """A relay by fingerprint (`$` allowed) or by nickname, if just one has it."""

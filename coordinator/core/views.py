@@ -76,6 +76,7 @@ def measurers_view(state: State) -> dict[str, Any]:
         {
             "name": name,
             "connected": state.team[name].connected,
+            "leaving": state.team[name].connected and state.team[name].leaving,
             "host": state.team[name].host,
             "capacity_bytes": state.team[name].capacity_bytes,
             "free_bytes": state.free_bytes(name),

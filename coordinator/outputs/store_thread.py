@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,11 +17,11 @@ from coordinator.core.v3bw import build_v3bw
 from coordinator.outputs.v3bw_file import publish
 from flashflow.model.errors import LocalError
 from flashflow.model.ids import Mode
-from flashflow.model.results import MeasurementRecord
 from flashflow.store.store import Store
 
 PROGRESS_KEY = "progress"
 
+log = logging.getLogger(__name__)
 
 _PROGRESS = TypeAdapter(ev.Progress)
 
@@ -62,7 +63,7 @@ class StoreThread:
 
     def save_measurement(self, effect: do.SaveMeasurement) -> None:
         """Write a record."""
-        self._run(self._save, effect.record)
+        self._run(self._save, effect)
 
     def save_progress(self, effect: do.SaveProgress) -> None:
         """Remember what a restart has to know."""
@@ -90,9 +91,10 @@ class StoreThread:
         if event is not None:
             self._post(event)
 
-    def _save(self, record: MeasurementRecord) -> object:
+    def _save(self, effect: do.SaveMeasurement) -> object:
+        record = effect.record
         try:
-            self._store.save(record)
+            self._store.save(record, if_absent=effect.if_absent)
         except LocalError as error:
             return ev.MeasurementNotStored(record.meas_id, error.reason)
         return ev.MeasurementStored(record.meas_id)
@@ -102,6 +104,8 @@ class StoreThread:
         try:
             self._store.save_plan(effect.rows, whole=effect.whole, state={PROGRESS_KEY: progress})
         except LocalError as error:
+            # Here, and not by the core: at the process' end nobody hears the event.
+            log.error("the plan could not be stored: %s", error.reason)
             return ev.StoreFailed(error.reason)
         return None
 

@@ -69,7 +69,7 @@ def _measurers(body: Body, console: Console) -> None:
     rows = [
         (
             m["name"],
-            "connected" if m["connected"] else "away",
+            "leaving" if m["leaving"] else "connected" if m["connected"] else "away",
             m["host"] or "-",
             mbps_text(m["capacity_bytes"]),
             mbps_text(m["free_bytes"]),

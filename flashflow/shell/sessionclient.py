@@ -138,8 +138,11 @@ class SessionClient:
             self.close()
 
     async def wait_delivered(self, timeout_s: float) -> None:
-        """Wait until the coordinator has taken everything over, the connection ends or time is up."""
-        if self._live and self._session.pending:
+        """Wait until the coordinator has taken everything over, on whatever connection, or time is up.
+
+        What is about no measurement is waited for only while there is a connection: to a later one it is no news.
+        """
+        if not self._all_delivered():
             self._delivered = asyncio.get_running_loop().create_future()
             await asyncio.wait([self._delivered], timeout=timeout_s)
 
@@ -192,21 +195,23 @@ class SessionClient:
             self._live = True
             self._backoff_s = self._first_backoff_s
             self._on_event(Connected(link.host, event.resumed))
-        elif isinstance(event, Delivered):
-            self._settle_delivered()
         elif isinstance(event, NotDelivered):
             log.warning("%s not delivered: %s", event.message.type, event.reason)
         elif isinstance(event, MessageDenied):
             log.warning("refused a message of the coordinator: %s", event.reason)
+        if isinstance(event, Delivered | NotDelivered):
+            self._settle_delivered()
 
     def _link_lost(self, link: SessionLink, complaint: str | None, error: BaseException | None) -> None:
         if self._link is link:
             self._link = None
-            self._settle_delivered(lost=True)
+            self._settle_delivered()
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(link.close_reason or complaint or self._explain(error))
 
-    def _settle_delivered(self, *, lost: bool = False) -> None:
-        waiting = self._delivered is not None and not self._delivered.done()
-        if self._delivered is not None and waiting and (lost or not self._session.pending):
+    def _all_delivered(self) -> bool:
+        return not (self._session.pending if self._link is not None else self._session.owed)
+
+    def _settle_delivered(self) -> None:
+        if self._delivered is not None and not self._delivered.done() and self._all_delivered():
             self._delivered.set_result(None)

@@ -59,7 +59,8 @@ class TorDriver:
     """One Tor client process and the controller that drives it.
 
     `on_event` gets the events of the subscription, `on_lost` one line when the process or its control connection is
-    gone without `close()`; both are called on the loop. `name` says in messages which Tor client it is.
+    gone without `close()`, `on_replaced` one line when another control connection has taken that one's place, and what
+    was begun on it has ended; all are called on the loop. `name` says in messages which Tor client it is.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class TorDriver:
         control_socket: ControlPlace,
         on_event: Callable[[object], None],
         on_lost: Callable[[str], None],
+        on_replaced: Callable[[str], None] = lambda reason: None,
         subscription: Subscription = MEASUREMENT_EVENTS,
         name: str = "Tor client",
     ) -> None:
@@ -76,6 +78,7 @@ class TorDriver:
         self._name = name
         self._on_event = on_event
         self._on_lost = on_lost
+        self._on_replaced = on_replaced
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -110,9 +113,15 @@ class TorDriver:
             return await asyncio.wait_for(asyncio.shield(future), timeout_s)
         except TimeoutError:
             future.add_done_callback(lambda done: done.cancelled() or done.exception())
+            reason = f"the {self._name} did not answer within {timeout_s:g} s"
             if controller is self._controller:  # another late command may have replaced it
-                await self._replace()
-            return TorReply(ok=False, code="", text=f"the {self._name} did not answer within {timeout_s:g} s")
+                await self._replace(reason)
+            return TorReply(ok=False, code="", text=reason)
+        except asyncio.CancelledError:
+            if not future.cancelled():  # it is this call that is cancelled
+                raise
+            reason = f"the control connection to the {self._name} was replaced before this was sent"
+            return TorReply(ok=False, code="", text=reason)
 
     async def close(self) -> None:
         """Ends the process: SIGTERM, and SIGKILL if it does not follow."""
@@ -160,7 +169,7 @@ class TorDriver:
         controller.add_event_listener(self._heard, *self._subscription.names)
         controller.add_status_listener(self._status_changed, spawn=False)
 
-    async def _replace(self) -> None:
+    async def _replace(self, reason: str) -> None:
         """stem's thread is stuck: leave it behind. A tor that does not answer the new one either is lost."""
         self._drop_controller()
         self._executor.shutdown(wait=False, cancel_futures=True)
@@ -169,6 +178,9 @@ class TorDriver:
             await self._connect(START_S / 4)
         except LocalError as exc:
             self._tell_lost(exc.reason)
+        else:
+            if not self._lost and not self._closing:
+                self._on_replaced(reason)
 
     def _drop_controller(self) -> None:
         controller, self._controller = self._controller, None

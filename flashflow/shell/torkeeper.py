@@ -33,7 +33,10 @@ class TorKeeper:
         subscription: Subscription = MEASUREMENT_EVENTS,
         name: str = "Tor client",
     ) -> None:
-        """`on_event` gets the subscription's events; `on_lost` comes once after each `on_up`, `on_failed` instead."""
+        """`on_event` gets the subscription's events; `on_lost` comes once after each `on_up`, `on_failed` instead.
+
+        A control connection that is replaced is both, one after the other: what was begun on it is lost.
+        """
         self._argv = argv
         self._control_socket = control_socket
         self._on_event = on_event
@@ -68,6 +71,7 @@ class TorKeeper:
             control_socket=self._control_socket,
             on_event=self._on_event,
             on_lost=self._driver_lost,
+            on_replaced=self._driver_replaced,
             subscription=self._subscription,
             name=self._name,
         )
@@ -85,6 +89,10 @@ class TorKeeper:
             await asyncio.shield(driver.close())
         self._on_lost(reason)
         return True
+
+    def _driver_replaced(self, reason: str) -> None:
+        self._on_lost(reason)
+        self._on_up()
 
     def _driver_lost(self, reason: str) -> None:
         self._driver = None

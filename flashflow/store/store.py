@@ -67,13 +67,17 @@ class Store:
         with self._lock:
             self._engine.dispose()
 
-    def save(self, record: MeasurementRecord) -> None:
-        """Store `record` with all its reports in one transaction; the very same record again does nothing."""
+    def save(self, record: MeasurementRecord, *, if_absent: bool = False) -> None:
+        """Store `record` with all its reports in one transaction; the very same record again does nothing.
+
+        With `if_absent` any record of that measurement which is there already stays, and counts as this one.
+        """
         try:
             with self._begin() as connection:
                 _insert(connection, record)
         except LocalError as error:
-            if not isinstance(error.__cause__, IntegrityError) or not self._has(record):
+            known = self._known(record) if isinstance(error.__cause__, IntegrityError) else []
+            if not known or (known != [record] and not if_absent):
                 raise
 
     def latest_results(
@@ -189,10 +193,11 @@ class Store:
         with self._lock, translated(self.path), self._engine.begin() as connection:
             yield connection
 
-    def _has(self, record: MeasurementRecord) -> bool:
+    def _known(self, record: MeasurementRecord) -> list[MeasurementRecord]:
+        """What is stored of that measurement: one record, or none."""
         same = (measurement.c.meas_id == record.meas_id, measurement.c.started_utc_s == record.started_utc_s)
         with self._begin() as connection:
-            return self._records(connection, select(measurement.c.id).where(*same)) == [record]
+            return self._records(connection, select(measurement.c.id).where(*same))
 
     def _records(self, connection: Connection, chosen: Select[Any]) -> list[MeasurementRecord]:
         ids = list(connection.execute(chosen).scalars())

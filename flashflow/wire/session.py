@@ -105,6 +105,11 @@ class Session:
         """Messages not acknowledged yet."""
         return len(self._outbox)
 
+    @property
+    def owed(self) -> int:
+        """Those of them that are about a measurement."""
+        return sum(getattr(entry.message, "meas_id", None) is not None for entry in self._outbox)
+
     def pending_of(self, meas_id: int) -> int:
         """Messages about a measurement that are not acknowledged yet."""
         return sum(getattr(entry.message, "meas_id", None) == meas_id for entry in self._outbox)

@@ -90,6 +90,15 @@ def tell(meas_id: int, code: str, kind: ErrorKind, reason: str) -> list[Effect]:
     return [do.warn(f"measurement {meas_id}: {code}: {failure.reason}"), do.SendToCoordinator(failure)]
 
 
+def tell_leaving(state: State) -> list[Effect]:
+    """While it drains the coordinator is to know, or it would go on counting with this measurer."""
+    if not (state.draining and state.linked):
+        return []
+    text = wire.FAILURE_TEXTS[wire.DRAINING]
+    failure = wire.Failure(meas_id=None, code=wire.DRAINING, kind=ErrorKind.LOCAL, reason=text)
+    return [do.SendToCoordinator(failure)]
+
+
 def forget(state: State, meas: Measurement) -> list[Effect]:
     """The Tor client has nothing of it any more."""
     meas_id = MeasId(meas.order.meas_id)

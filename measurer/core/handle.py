@@ -10,14 +10,16 @@ from measurer.core import effects as do
 from measurer.core import events as ev
 from measurer.core import on_coordinator, on_far_end, on_time, on_tor
 from measurer.core.effects import Effect
-from measurer.core.finish import end_if_drained
+from measurer.core.finish import end_if_drained, tell_leaving
 from measurer.core.state import Limits, State
 
 
 def _on_stop_requested(state: State, event: ev.StopRequested, now: Now) -> list[Effect]:
+    if state.draining:
+        return []
     state.draining = True
-    count = len(state.measurements)
-    return [do.info(f"draining: {count} measurements run"), *end_if_drained(state)]
+    draining = do.info(f"draining: {len(state.measurements)} measurements run")
+    return [draining, *tell_leaving(state), *end_if_drained(state)]
 
 
 def _on_params(state: State, event: object, now: Now) -> list[Effect]:

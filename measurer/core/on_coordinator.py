@@ -13,23 +13,24 @@ from measurer.core import effects as do
 from measurer.core.checks import refusal
 from measurer.core.effects import Effect
 from measurer.core.events import CoordinatorSaid, LinkDown, LinkFailed, LinkUp
-from measurer.core.finish import command, fail, launch, start_far_end, stop, tell
+from measurer.core.finish import command, fail, launch, start_far_end, stop, tell, tell_leaving
 from measurer.core.measurement import GO_LEGAL, Phase, Trigger, begin, enter
 from measurer.core.state import LINK_LOST_S, Call, State
 
 
 def on_link_up(state: State, event: LinkUp, now: Now) -> list[Effect]:
     """A session that is not resumed knows nothing of our measurements: they stop."""
-    state.link_lost_s = None
+    state.linked, state.link_lost_s = True, None
     effects: list[Effect] = [do.info(f"connected to the coordinator at {event.host}")]
     if not event.resumed:
         for meas in list(state.measurements.values()):
             effects += stop(state, meas, now)
-    return effects
+    return effects + tell_leaving(state)
 
 
 def on_link_down(state: State, event: LinkDown, now: Now) -> list[Effect]:
     """The time until all traffic stops runs from when the coordinator was last heard."""
+    state.linked = False
     state.link_lost_s = event.heard_mono_s + LINK_LOST_S
     return [do.warn(f"lost the coordinator: {event.reason}")]
 

@@ -58,6 +58,8 @@ class State:
     """Of SendTorCommand and StartFarEnd."""
     tor_up: bool = False
     """The Tor client takes commands."""
+    linked: bool = False
+    """The session with the coordinator is live."""
     link_lost_s: float | None = None
     """Monotonic time at which the session counts as lost; None while it is live or was given up."""
     draining: bool = False

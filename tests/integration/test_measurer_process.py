@@ -124,6 +124,8 @@ async def test_it_joins_keeps_its_own_limits_and_ends_by_a_signal(
         assert len(children) >= 2
         assert await measurer.stop(number) == 128 + number
         assert (await net.told.wait_of(PeerGone))[0].reason == "closed by the other side"
+        last = net.told.of(PeerMessage)[-1].message
+        assert (last.meas_id, last.code) == (None, wire.DRAINING)
         assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
         log = measurer.log.read_text()
         assert "Traceback" not in log

@@ -231,13 +231,31 @@ async def test_command_that_is_not_answered_in_time_costs_the_controller_only(tm
         pid = client.driver._process.pid
         os.kill(pid, signal.SIGSTOP)
         late = asyncio.create_task(client.driver.command("GETINFO version", 0.2))
+        behind = asyncio.create_task(client.driver.command("GETINFO version", PATIENCE_S))
         await asyncio.sleep(0.5)
+        assert client.replaced == [], "not before there is another one"
         os.kill(pid, signal.SIGCONT)
         reply = await late
         assert not reply.ok
         assert "0.2 s" in reply.text
+        waited = await behind
+        assert not waited.ok
+        assert "was replaced" in waited.text
+        assert client.replaced == [reply.text], "what was begun on the old one has ended"
         assert (await client.driver.command("GETINFO version", PATIENCE_S)).ok
     assert client.lost == []
+
+
+async def test_a_command_that_is_cancelled_by_us_stays_cancelled(tmp_path):
+    async with TorClient(tmp_path / "data") as client:
+        pid = client.driver._process.pid
+        os.kill(pid, signal.SIGSTOP)
+        asked = asyncio.create_task(client.driver.command("GETINFO version", PATIENCE_S))
+        await asyncio.sleep(0.1)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        os.kill(pid, signal.SIGCONT)
 
 
 def driver(path):

@@ -105,6 +105,7 @@ def test_status_and_team(world: World) -> None:
     assert m1 == {
         "name": "m1",
         "connected": True,
+        "leaving": False,
         "host": "127.0.0.1",
         "capacity_bytes": 62_500_000,
         "free_bytes": 0,

@@ -157,6 +157,27 @@ def test_refused_by_the_relay(world: World) -> None:
     assert failure["reason"].startswith("the relay refused: ")
 
 
+@pytest.mark.parametrize("accepted", [True, False])
+def test_an_answer_of_the_relay_that_overtakes_the_tor_clients_reply_counts(
+    world: World, accepted: bool
+) -> None:
+    """Events and replies come over different threads of stem's: no order holds between them."""
+    meas_id = world.to_phase("launching")
+    world.say(tor.ParamsSent(meas_id))
+    assert world.say(tor.ParamsOk(meas_id, accepted, None if accepted else "REFUSED_BUSY")) == []
+    assert world.meas.phase is Phase.LAUNCHING
+    effects = world.reply("LAUNCHED 7")
+    if accepted:
+        assert world.meas.phase is Phase.CONNECTING
+        assert [effect.name for effect in world.of(do.SendToMeasurer, effects)] == ["m1", "m2"]
+    else:
+        failure = world.store()["failure"]
+        assert (failure["fault"], failure["reason"]) == (
+            "relay",
+            "the relay refused: the relay is being measured already",
+        )
+
+
 @pytest.mark.parametrize("answer", ["", "NONSENSE", "LAUNCHED"])
 def test_malformed_launch_reply(world: World, answer: str) -> None:
     world.to_phase("launching")

@@ -172,19 +172,99 @@ def test_a_result_that_is_lost_is_no_result() -> None:
     assert world.core.state.period.runs[ONE] == 2
 
 
+def hung(capacity_bytes: int) -> tuple[World, ev.MeasurementStored]:
+    """A relay's record is given up while the store has it in its hands; and that it is stored after all."""
+    world = started(count=1)
+    to_next_slot(world)
+    report_all(world, capacity_bytes)
+    (meas_id,) = world.core.state.measurements
+    world.sleep(60.1)
+    assert meas_id not in world.core.state.measurements
+    assert ONE not in world.core.state.period.done
+    return world, ev.MeasurementStored(meas_id)
+
+
+def test_a_record_that_is_stored_after_all_counts() -> None:
+    world, stored = hung(FLOOR_BYTES)
+    known = len(world.of(do.Log))
+    world.say(stored)
+    told = [line.text for line in world.of(do.Log)[known:]]
+    assert [text for text in told if f"measurement {stored.meas_id} was stored after all" in text]
+    state = world.core.state
+    assert state.results[ONE].accepted
+    assert ONE in state.period.done
+    assert ONE not in state.period.due()
+    assert world.say(stored) == [], "once"
+
+
+def test_a_lower_bound_that_is_stored_after_all_gives_no_second_slot() -> None:
+    world, stored = hung(TEAM_BYTES)
+    world.say(stored)
+    state = world.core.state
+    assert state.raised[ONE] >= state.results[ONE].result_bytes
+    assert state.period.due().count(ONE) + len(in_work(world)) == 1
+    to_next_slot(world)
+    to_next_slot(world)
+    assert state.period.runs[ONE] == 2
+
+
+def test_what_is_stored_after_all_in_the_next_period_changes_nothing_there() -> None:
+    world, stored = hung(FLOOR_BYTES)
+    world.utc_s = MIDNIGHT + 299.9
+    world.say(ev.CtrlClosed(9))  # any event: the clock is looked at
+    world.sleep(1.0)
+    assert in_work(world) == [ONE]
+    world.say(stored)
+    assert ONE in world.core.state.results
+    assert ONE not in world.core.state.period.done
+
+
+def test_a_record_that_was_given_up_and_is_refused_is_gone() -> None:
+    world, stored = hung(FLOOR_BYTES)
+    world.say(ev.MeasurementNotStored(stored.meas_id, "disk full"))
+    assert world.say(stored) == []
+    assert not world.core.state.given_up
+
+
 def test_plan_and_progress_are_saved_together_and_again_if_that_failed() -> None:
     world = started()
     to_next_slot(world)
     saved = world.of(do.SaveProgress)[-1]
     assert {left.fingerprint for left in saved.progress.in_work} == {ONE, TWO}
     assert {row.fingerprint: row.runs for row in saved.rows} == {ONE: 1, TWO: 1}
+    for _ in range(2):
+        world.effects.clear()
+        world.say(ev.StoreFailed("disk full"))
+        world.sleep(4.9)
+        assert not world.of(do.SaveProgress)
+        world.sleep(0.2)
+        (again,) = world.of(do.SaveProgress)
+        assert again.whole
+        assert {left.fingerprint for left in again.progress.in_work} == {ONE, TWO}
+        assert {row.fingerprint: row.runs for row in again.rows} == {ONE: 1, TWO: 1}
     world.effects.clear()
-    world.say(ev.StoreFailed("disk full"))
-    assert not world.of(do.SaveProgress)
+    world.sleep(10.0)
+    assert not [saved for saved in world.of(do.SaveProgress) if saved.whole], "it was stored now"
+
+
+def test_that_a_measurement_begins_is_given_to_the_store_before_anybody_hears_of_it() -> None:
+    world = started()
+    world.sleep(world.core.state.next_slot_utc_s - world.utc_s - 0.01)
+    world.effects.clear()
+    world.sleep(0.02)
+    kinds = [type(effect) for effect in world.effects]
+    assert do.SendToMeasurer in kinds
+    assert kinds.index(do.SaveProgress) < kinds.index(do.SendToMeasurer)
+
+
+def test_progress_that_was_not_stored_is_tried_again_while_draining() -> None:
+    world = started()
     to_next_slot(world)
-    again = world.of(do.SaveProgress)[-1]
-    assert again.whole
-    assert {row.fingerprint: row.runs for row in again.rows} == {ONE: 1, TWO: 1}
+    world.say(ev.StoreFailed("disk full"))
+    world.say(ev.StopRequested())
+    world.effects.clear()
+    world.sleep(5.1)
+    assert world.of(do.SaveProgress)
 
 
 def test_a_restart_with_other_slots_makes_another_schedule_for_the_rest_of_the_period() -> None:

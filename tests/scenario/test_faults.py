@@ -52,12 +52,29 @@ def kill_coordinator(world: World) -> None:
     world.clock.after(2.0, world.coordinator.start)
 
 
+def kill_coordinator_after_a_record(world: World) -> None:
+    world.coordinator.dies_after_a_record = True
+
+    def forget() -> None:
+        world.coordinator.dies_after_a_record = False
+
+    world.clock.after(20.0, forget)
+
+
 def kill_measurers_torclient(world: World) -> None:
     world.measurers["m1"].kill_tor()
 
 
 def kill_coordinators_torclient(world: World) -> None:
     world.coordinator.kill_tor()
+
+
+def hang_measurers_torclient(world: World) -> None:
+    world.measurers["m1"].hang_tor()
+
+
+def hang_coordinators_torclient(world: World) -> None:
+    world.coordinator.hang_tor()
 
 
 def kill_worker(world: World) -> None:
@@ -167,6 +184,15 @@ def store_fails(seconds: float) -> Callable[[World], None]:
     return change
 
 
+def store_hangs(world: World) -> None:
+    world.coordinator.store_delay_s = 80.0
+
+    def heal() -> None:
+        world.coordinator.store_delay_s = 0.05
+
+    world.clock.after(20.0, heal)
+
+
 def measurer_leaves(world: World) -> None:
     host = world.measurers["m1"]
     host.say(mev.StopRequested())
@@ -192,8 +218,11 @@ def coordinator_drains(world: World) -> None:
 FAULTS: dict[str, Callable[[World], None]] = {
     "kill -9 of a measurer": kill_measurer,
     "kill -9 of the coordinator": kill_coordinator,
+    "kill -9 of the coordinator after a record": kill_coordinator_after_a_record,
     "kill -9 of a measurer's torclient": kill_measurers_torclient,
     "kill -9 of the coordinator's torclient": kill_coordinators_torclient,
+    "a measurer's torclient hangs": hang_measurers_torclient,
+    "the coordinator's torclient hangs": hang_coordinators_torclient,
     "kill -9 of a worker": kill_worker,
     "kill -9 of the relay": kill_relay,
     "connection cut for 2 s": cut(2.0),
@@ -220,6 +249,7 @@ FAULTS: dict[str, Callable[[World], None]] = {
     "relay forges": mood("forges"),
     "disk full for 12 s": store_fails(12.0),
     "disk full for 80 s": store_fails(80.0),
+    "store hangs for 80 s": store_hangs,
     "SIGTERM of the coordinator": coordinator_drains,
 }
 
@@ -243,6 +273,8 @@ def complaints(world: World) -> list[str]:
 
 def _of_record(world: World, meas_id: int, begun_s: float) -> list[str]:
     record = world.record(meas_id)
+    if record is None and meas_id not in world.coordinator.known_begun:
+        return []  # the store took nothing when it began, and the coordinator was killed: see docs/faults.md
     if record is None:
         # a disk without room takes no record: then the log has it
         refused = (
@@ -254,7 +286,10 @@ def _of_record(world: World, meas_id: int, begun_s: float) -> list[str]:
     if len([one for one in world.coordinator.records if one.meas_id == meas_id]) > 1:
         return [f"{meas_id} was stored twice"]
     lasted_s = record.ended_utc_s - record.started_utc_s
-    if abs(lasted_s) < 3000 and lasted_s > LONGEST_S:
+    until_the_next_run = (
+        record.failure is not None and "the coordinator ended during" in record.failure.reason
+    )
+    if abs(lasted_s) < 3000 and lasted_s > LONGEST_S and not until_the_next_run:
         return [f"{meas_id} took {lasted_s:.0f} s"]
     if record.result_bytes is None:
         complete = record.failure is not None and record.failure.reason and record.failure.kind

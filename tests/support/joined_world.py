@@ -185,11 +185,19 @@ class MeasurerHost(Host):
         self.say(TorCameUp())
 
     def kill_tor(self) -> None:
+        self.lose_tor("it ended with status -9")
+        self.soon(1.0, self.start_tor)
+
+    def hang_tor(self) -> None:
+        """Another control connection takes over: what was begun on the old one ends."""
+        self.lose_tor("it did not answer in time")
+        self.start_tor()
+
+    def lose_tor(self, reason: str) -> None:
         self.tor_life += 1
         self.stop_traffic()
         self.tor_runs.clear()
-        self.say(TorWasLost("it ended with status -9"))
-        self.soon(1.0, self.start_tor)
+        self.say(TorWasLost(reason))
 
     def stop_traffic(self) -> None:
         for target in self.world.relays.values():
@@ -354,8 +362,11 @@ class CoordinatorHost(Host):
         self.up = False
         self.records: list[MeasurementRecord] = []
         self.progress: Any = None
+        self.known_begun: set[int] = set()
         self.plan: dict[Fingerprint, Any] = {}
         self.store_fails = False
+        self.store_delay_s = 0.05
+        self.dies_after_a_record = False
         self.tor_life = 0
         self.tor_delay_s = HOP_S
 
@@ -388,10 +399,18 @@ class CoordinatorHost(Host):
         self.say(TorCameUp())
 
     def kill_tor(self) -> None:
+        self.lose_tor("it ended with status -9")
+        self.soon(1.0, self.start_tor)
+
+    def hang_tor(self) -> None:
+        """Another control connection takes over: what was begun on the old one ends."""
+        self.lose_tor("it did not answer in time")
+        self.start_tor()
+
+    def lose_tor(self, reason: str) -> None:
         self.tor_life += 1
         self.tor_runs.clear()
-        self.say(TorWasLost("it ended with status -9"))
-        self.soon(1.0, self.start_tor)
+        self.say(TorWasLost(reason))
 
     # --- sessions ---
 
@@ -486,7 +505,7 @@ class CoordinatorHost(Host):
         elif isinstance(effect, cdo.SendToCtrl):
             self.ctrl.append(effect)
         elif isinstance(effect, cdo.SaveMeasurement):
-            self.soon(0.05, lambda: self._save(effect.record))
+            self.soon(self.store_delay_s, lambda: self._save(effect))
         elif isinstance(effect, cdo.SaveProgress):
             self._keep(effect)
         elif isinstance(effect, cdo.StopService):
@@ -494,18 +513,30 @@ class CoordinatorHost(Host):
         elif isinstance(effect, cdo.Log):
             self.world.log.append((self.now.mono_s, self.name, effect.text))
 
-    def _save(self, record: MeasurementRecord) -> None:
-        if self.store_fails:
+    def _save(self, effect: cdo.SaveMeasurement) -> None:
+        record = effect.record
+        known = any(
+            (one.meas_id, one.started_utc_s) == (record.meas_id, record.started_utc_s) for one in self.records
+        )
+        if effect.if_absent and known:
+            self.say(cev.MeasurementStored(record.meas_id))
+        elif self.store_fails:
             self.say(cev.MeasurementNotStored(record.meas_id, "database or disk is full"))
         else:
             self.records.append(record)
-            self.say(cev.MeasurementStored(record.meas_id))
+            if self.dies_after_a_record:
+                self.dies_after_a_record = False
+                self.end()
+                self.world.clock.after(2.0, self.start)
+            else:
+                self.say(cev.MeasurementStored(record.meas_id))
 
     def _keep(self, effect: cdo.SaveProgress) -> None:
         if self.store_fails:
             self.soon(0.05, lambda: self.say(cev.StoreFailed("database or disk is full")))
             return
         self.progress = effect.progress
+        self.known_begun |= {left.meas_id for left in effect.progress.in_work}
         rows = {} if effect.whole else self.plan
         self.plan = {**rows, **{row.fingerprint: row for row in effect.rows}}
 

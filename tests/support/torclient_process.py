@@ -15,11 +15,15 @@ class TorClient:
         self.folder = folder
         self.events = []
         self.lost = []
+        self.replaced = []
         self._news = asyncio.Event()
         self._taken = 0
         self._argv = own_command("torclient", "--data-dir", str(folder), "--workers", "1", *options)
         self.driver = TorDriver(
-            control_socket=folder / "control", on_event=self._heard, on_lost=self._was_lost
+            control_socket=folder / "control",
+            on_event=self._heard,
+            on_lost=self._was_lost,
+            on_replaced=self.replaced.append,
         )
 
     async def __aenter__(self):

@@ -87,6 +87,7 @@ ANSWERS: dict[str, Any] = {
             {
                 "name": "m1",
                 "connected": True,
+                "leaving": False,
                 "host": "::1",
                 "capacity_bytes": 125_000_000,
                 "free_bytes": 0,
@@ -96,11 +97,22 @@ ANSWERS: dict[str, Any] = {
             {
                 "name": "m2",
                 "connected": False,
+                "leaving": False,
                 "host": None,
                 "capacity_bytes": None,
                 "free_bytes": None,
                 "measurements": [],
                 "session": None,
+            },
+            {
+                "name": "m3",
+                "connected": True,
+                "leaving": True,
+                "host": "::1",
+                "capacity_bytes": 125_000_000,
+                "free_bytes": 0,
+                "measurements": [],
+                "session": SESSION,
             },
         ]
     },
@@ -199,6 +211,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
             [
                 "m1    connected  ::1   1000.0   0.0        2            3  7",
                 "m2    away       -          -     -        0            0",
+                "m3    leaving    ::1   1000.0   0.0        2            3",
             ],
         ),
         (

@@ -21,9 +21,14 @@ class FakeDriver:
     broken_starts = 0
 
     def __init__(
-        self, *, on_event: Callable[..., None], on_lost: Callable[..., None], **options: object
+        self,
+        *,
+        on_event: Callable[..., None],
+        on_lost: Callable[..., None],
+        on_replaced: Callable[..., None],
+        **options: object,
     ) -> None:
-        self.on_event, self.on_lost = on_event, on_lost
+        self.on_event, self.on_lost, self.on_replaced = on_event, on_lost, on_replaced
         self.closed = False
         FakeDriver.made.append(self)
 
@@ -74,6 +79,18 @@ async def test_it_is_started_again_after_it_was_lost(told: Told) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert [driver.closed for driver in FakeDriver.made] == [True, True]
+
+
+async def test_a_control_connection_that_is_replaced_is_lost_and_up_again(told: Told) -> None:
+    kept = keeper(told)
+    task = asyncio.create_task(kept.run())
+    await told.wait(lambda: told.events == ["up"])
+    FakeDriver.made[0].on_replaced("no answer")
+    assert told.events == ["up", "lost: no answer", "up"]
+    assert await kept.command("A", 1.0) == (True, "A took 1.0")
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert len(FakeDriver.made) == 1
 
 
 async def test_a_start_that_fails_is_tried_again_with_growing_delays(

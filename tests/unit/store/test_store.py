@@ -70,6 +70,16 @@ def test_another_record_of_the_same_id_and_start_is_refused_whole(store: Store) 
     assert store.results(None, 10) == [success(1, 100.0)]
 
 
+def test_a_record_that_counts_only_if_there_is_none_leaves_what_there_is(store: Store) -> None:
+    record = success(7, 100.0)
+    store.save(failed(7, 100.0), if_absent=True)
+    store.save(record, if_absent=True)
+    store.save(success(8, 200.0), if_absent=True)
+    assert [one.failure is None for one in store.results(None, 9)] == [True, False]
+    with pytest.raises(LocalError):
+        store.save(record)
+
+
 def test_an_id_may_come_again_later(store: Store) -> None:
     store.save(success(1, 100.0))
     store.save(success(1, 200.0))

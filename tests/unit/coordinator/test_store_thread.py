@@ -1,0 +1,76 @@
+"""The store's thread between the core and the database: what a crash between two writes left, what cannot be written."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from coordinator.core import effects as do
+from coordinator.core import events as ev
+from coordinator.outputs.store_thread import StoreThread, stored_progress
+from flashflow.model.errors import LocalError
+from flashflow.model.results import MeasurementRecord
+from flashflow.store.store import Store
+from support.coordinator_world import World
+from support.records import success
+
+
+class Deployment:
+    """A store with its thread; what the thread posts can be awaited."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = Store.open(folder / "results.db")
+        self.posted: asyncio.Queue[object] = asyncio.Queue()
+        self.thread = StoreThread(
+            self.store,
+            v3bw=folder / "v3bw",
+            max_age_s=86400,
+            publish_loop_results=False,
+            version="1",
+            post=self.posted.put_nowait,
+        )
+
+
+def left(record: MeasurementRecord) -> ev.Progress:
+    """The progress as it was while `record`'s measurement was in work."""
+    one = ev.InWork(record.meas_id, record.fingerprint, record.nickname, record.mode, record.started_utc_s)
+    return ev.Progress(0.0, "", "", (one,))
+
+
+async def test_a_crash_after_the_record_and_before_the_progress_was_stored_loses_nothing(
+    tmp_path: Path,
+) -> None:
+    """The next run finds the measurement in work, and its record in the store: that is what became of it."""
+    deployment = Deployment(tmp_path)
+    record = success(7, 1000.0)
+    deployment.thread.save_progress(do.SaveProgress(left(record), (), whole=True))
+    deployment.thread.save_measurement(do.SaveMeasurement(record))
+    assert await deployment.posted.get() == ev.MeasurementStored(record.meas_id)
+    again = World()
+    again.say(ev.Started(b"\x07" * 32, (), (), stored_progress(deployment.store), secret=b"\x08" * 32))
+    (save,) = again.of(do.SaveMeasurement)
+    deployment.thread.save_measurement(save)
+    outcome = await deployment.posted.get()
+    assert outcome == ev.MeasurementStored(record.meas_id)
+    effects = again.say(outcome)
+    assert again.of(do.SaveProgress, effects)[0].progress.in_work == ()
+    assert deployment.store.results(None, 9) == [record]
+    await deployment.thread.close()
+
+
+async def test_progress_that_cannot_be_stored_is_in_the_log_whoever_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the end of the process nobody does: the loop takes no more events."""
+
+    def full(*args: object, **options: object) -> None:
+        raise LocalError("disk full")
+
+    deployment = Deployment(tmp_path)
+    monkeypatch.setattr(deployment.store, "save_plan", full)
+    deployment.thread.save_progress(do.SaveProgress(left(success(7, 1000.0)), (), whole=True))
+    assert await deployment.posted.get() == ev.StoreFailed("disk full")
+    assert [(one.levelname, one.getMessage()) for one in caplog.records] == [
+        ("ERROR", "the plan could not be stored: disk full")
+    ]
+    await deployment.thread.close()
