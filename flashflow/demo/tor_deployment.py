@@ -60,13 +60,15 @@ class TorDeployment(Team):
         self._relay_host = relay_host
         self._relay_exec = relay_exec
         self.relays: list[TorRelay] = []
+        self.v3bw = folder / "coord" / "results" / "v3bw"
+        """Where the coordinator publishes; a link to the newest of the files `v3bw.*` beside it."""
         self.network = TorNetwork(
             folder / "net",
             self.relay_specs(),
             host=relay_host or plan.network_host,
             prefix=relay_exec,
             consensus_params=plan.consensus_params,
-            bandwidths_file=folder / "coord" / "results" / "v3bw",  # the coordinator publishes it there
+            bandwidths_file=self.v3bw,
         )
 
     def __exit__(
