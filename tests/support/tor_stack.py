@@ -54,11 +54,6 @@ class TorStack(TorDeployment):
         """The data directory of the coordinator's own tor."""
         return self.folder / "coord" / "directory"
 
-    @property
-    def v3bw(self) -> Path:
-        """The newest v3bw file."""
-        return self.folder / "coord" / "results" / "v3bw"
-
     def status(self) -> dict[str, Any]:
         """What `flashflow ctrl status` is made of."""
         with self.ctrl() as client:
