@@ -85,10 +85,17 @@ def test_a_record_waits_for_room_on_a_full_disk(host: HostStack, disk: SmallDisk
             until_saving(events)
             wait_for(lambda: host.log().count("could not be stored") >= told + 2, "it is tried again", 30)
             assert host.last not in host.rows()
-            with host.ctrl() as client, pytest.raises(CtrlRefusedError, match="No space left"):
-                client.request("v3bw")
         assert host.end_of(events)["outcome"] == "ok"
     assert host.rows()[host.last]["result_bytes"]
+
+
+def test_a_v3bw_file_that_finds_no_room(host: HostStack, disk: SmallDisk) -> None:
+    """The one before stays."""
+    host.check()
+    published = host.v3bw_files()
+    with disk.full(), host.ctrl() as client, pytest.raises(CtrlRefusedError, match="v3bw file: No space left"):
+        client.request("v3bw")
+    assert host.v3bw_files() == published
 
 
 def test_the_coordinator_is_killed_while_a_record_waits_for_room(host: HostStack, disk: SmallDisk) -> None:

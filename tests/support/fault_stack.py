@@ -126,8 +126,8 @@ class Proxy:
 class FaultStack(Deployment):
     """Three reference relays, a coordinator, two measurers."""
 
-    def __init__(self, folder: Path, host: str = "127.0.0.1", relay_host: str | None = None) -> None:
-        super().__init__(Plan((RATE_MBPS,) * 3, SECONDS, 0, host), folder, relay_host=relay_host)
+    def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
+        super().__init__(Plan((RATE_MBPS,) * 3, SECONDS, 0, host), folder)
         self.proxies: dict[str, Proxy] = {}
         self.seen: dict[int, Event | None] = {}
         """Every measurement that a controller was told of, and its end as it heard it."""

@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from flashflow.ctrl.client import CtrlClient
 from flashflow.demo.child import Child
 from flashflow.demo.team import TeamSettings
 from flashflow.model.ids import Address
-from flashflow.testnet.links import ShapedLink
+from flashflow.testnet.links import RELAY_DEVICE, TEAM_DEVICE, ShapedLink
 from support.fault_stack import Event, FaultStack
 
 DISK_BYTES = 4 << 20
@@ -21,10 +21,10 @@ FILLER_BLOCK_BYTES = 4096
 REFRESH_S = 3
 LINK_MBPS = 1000.0
 """More than the relays do."""
-NEAR_ADDRESS, FAR_ADDRESS = "10.77.16.1", "10.77.16.2"
-"""The coordinator's, and the far measurer's beside it."""
-NOBODY = "02:00:00:00:00:99"
-"""A link address that no interface has: a frame to it is dropped where it arrives."""
+FAR_MEASURER = "measurer1"
+NOBODY, NOBODYS_INTERFACE = "10.77.16.9", "02:00:00:00:00:99"
+"""A next hop that is not there: what is sent to it crosses the link, and is dropped at the other end."""
+LOST_TABLE = "99"
 HOUR_S = 3600
 CLOCK = Path(__file__).parent / "clock"
 
@@ -132,6 +132,10 @@ class HostStack(FaultStack):
             return super()._of_result(row)
         return super()._of_result({**row, "active_utc_s": row["active_utc_s"] - offset_s})
 
+    def v3bw_files(self) -> dict[str, str]:
+        """Those published, and the link to the newest, by name."""
+        return {path.name: path.read_text() for path in self.database.parent.iterdir() if "v3bw" in path.name}
+
     def log(self, name: str = "coordinator") -> str:
         """What that process logged since it was started."""
         return (self.folder / "logs" / f"{name}.log").read_text("utf-8", "replace")
@@ -151,44 +155,51 @@ def clock_prefix(offset_s: int) -> list[str]:
 
 
 class FarStack(FaultStack):
-    """The first measurer is on another host: a network namespace of its own, at the other end of a link.
-
-    Coordinator and measurer have addresses for each other alone, so that packets between them can be dropped while the
-    measurer still reaches the relays.
-    """
+    """The first measurer is on another host: a network namespace of its own, at the other end of a link."""
 
     def __init__(self, folder: Path, link: ShapedLink) -> None:
-        super().__init__(folder, host=NEAR_ADDRESS, relay_host=link.team_host)
+        super().__init__(folder, host=link.team_host)
         self._link = link
-        for prefix, address, device in self._ends():
-            run(*prefix, "ip", "address", "add", f"{address}/30", "dev", device)
-
-    def _ends(self) -> Iterator[tuple[list[str], str, str]]:
-        yield self._link.team_exec, NEAR_ADDRESS, "team0"
-        yield self._link.relay_exec, FAR_ADDRESS, "relay0"
+        self._coordinator: Address | None = None
 
     def ctrl(self) -> CtrlClient:
         with self._link.inside_team():
             return super().ctrl()
 
     def way_to(self, coordinator: Address, measurer: str) -> Address:
+        """Without a proxy."""
+        self._coordinator = coordinator
         return coordinator
 
     def start_child(self, name: str, argv: Any) -> Child:
-        prefix = self._link.relay_exec if name == "measurer1" else self._link.team_exec
+        prefix = self._link.relay_exec if name == FAR_MEASURER else self._link.team_exec
         return super().start_child(name, [*prefix, *argv])
 
     @contextlib.contextmanager
     def dropping(self) -> Iterator[None]:
-        """Every packet between coordinator and measurer goes to nobody, and nobody is told."""
-        (near, near_address, near_device), (far, far_address, far_device) = self._ends()
-        run(*near, "ip", "neigh", "replace", far_address, "lladdr", NOBODY, "nud", "permanent", "dev", near_device)
-        run(*far, "ip", "neigh", "replace", near_address, "lladdr", NOBODY, "nud", "permanent", "dev", far_device)
-        try:
+        """Every packet between coordinator and measurer goes to nobody, and nobody is told; relays are still reached."""
+        assert self._coordinator is not None
+        port = str(self._coordinator.port)
+        near, far = self._link.team_exec, self._link.relay_exec
+        with (
+            _lost(near, TEAM_DEVICE, self._link.relay_host, "sport", port),
+            _lost(far, RELAY_DEVICE, self._link.team_host, "dport", port),
+        ):
             yield
-        finally:
-            run(*near, "ip", "neigh", "del", far_address, "dev", near_device)
-            run(*far, "ip", "neigh", "del", near_address, "dev", far_device)
+
+
+@contextlib.contextmanager
+def _lost(prefix: Sequence[str], device: str, host: str, *ports: str) -> Iterator[None]:
+    """What leaves for that host and port by `device` is addressed to an interface that does not exist."""
+    ip = (*prefix, "ip")
+    table = ("table", LOST_TABLE)
+    run(*ip, "neigh", "replace", NOBODY, "lladdr", NOBODYS_INTERFACE, "nud", "permanent", "dev", device)
+    run(*ip, "route", "replace", f"{host}/32", "via", NOBODY, "dev", device, "onlink", *table)
+    run(*ip, "rule", "add", "pref", LOST_TABLE, "to", host, "ipproto", "tcp", *ports, *table)
+    try:
+        yield
+    finally:
+        run(*ip, "rule", "del", "pref", LOST_TABLE)
 
 
 def run(*argv: str) -> str:
