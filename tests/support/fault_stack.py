@@ -170,7 +170,7 @@ class FaultStack(Deployment):
 
     def start_again(self, name: str) -> None:
         """A measurer that has ended, once the coordinator has noticed."""
-        wait_for(lambda: self._status()["measurers"] < len(MEASURERS), "it is gone", 15)
+        wait_for(lambda: self.status()["measurers"] < len(MEASURERS), "it is gone", 15)
         self.children.remove(self.child(name))
         config = self.folder / name / "measurer.conf"
         self.start_child(name, own_command("measurer", "--config", str(config)))
@@ -195,7 +195,7 @@ class FaultStack(Deployment):
 
     # --- measuring ---
 
-    def _status(self) -> dict[str, Any]:
+    def status(self) -> dict[str, Any]:
         with self.ctrl() as client:
             return client.request("status")
 
@@ -204,7 +204,7 @@ class FaultStack(Deployment):
 
         def is_ready() -> bool:
             try:
-                status = self._status()
+                status = self.status()
             except FlashFlowError:  # it is not there yet
                 return False
             return status["state"] == "ready" and status["measurers"] == 2 and self._have_clients()
@@ -304,5 +304,5 @@ class FaultStack(Deployment):
         ]
 
     def _of_traffic(self) -> list[str]:
-        status = self._status()
+        status = self.status()
         return [f"still in work: {one}" for one in status["measurements"]]
