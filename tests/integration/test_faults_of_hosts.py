@@ -12,7 +12,7 @@ from flashflow.testnet.counts import median_read_mbps
 from flashflow.testnet.links import ShapedLink
 from support.fault_stack import Event, failure_of
 from support.host_faults import HOUR_S, LINK_MBPS, FarStack, HostStack, SmallDisk
-from support.netns import need_faketime, need_mounts, need_netns
+from support.netns import need_false_clocks, need_mounts, need_netns
 from support.waiting import wait_for
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(240), pytest.mark.xdist_group("faults")]
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(240), pytest.mark.xdist_gr
 def clocks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostStack]:
     """A measurer an hour fast, the other an hour slow; the relays' clocks are true."""
     need_mounts()
-    need_faketime()
+    need_false_clocks()
     with HostStack(tmp_path_factory.mktemp("c")) as stack:
         stack.set_clock("measurer1", HOUR_S)
         stack.set_clock("measurer2", -HOUR_S)
@@ -88,7 +88,11 @@ def test_a_record_waits_for_room_on_a_full_disk(host: HostStack, disk: SmallDisk
         assert host.end_of(events)["outcome"] == "ok"
     assert host.rows()[host.last]["result_bytes"]
     before = host.v3bw_files()
-    with disk.full(), host.ctrl() as client, pytest.raises(CtrlRefusedError, match="v3bw file: No space left"):
+    with (
+        disk.full(),
+        host.ctrl() as client,
+        pytest.raises(CtrlRefusedError, match="v3bw file: No space left"),
+    ):
         client.request("v3bw")
     assert host.v3bw_files() == before, "nothing half"
 

@@ -19,9 +19,9 @@ def need_mounts() -> None:
     _need(_why_no_mount())
 
 
-def need_faketime() -> None:
+def need_false_clocks() -> None:
     """The same where a process cannot be given another clock."""
-    _need(None if shutil.which("faketime") else "faketime not installed (Debian: faketime)")
+    _need(None if shutil.which("datefudge") else "datefudge not installed (Debian: datefudge)")
 
 
 def _need(reason: str | None) -> None:
