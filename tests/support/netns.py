@@ -35,6 +35,8 @@ def _need(reason: str | None) -> None:
 def _why_no_mount() -> str | None:
     if os.geteuid() != 0:
         return "mounting a file system needs root"
+    if missing := [name for name in ("unshare", "mount") if shutil.which(name) is None]:
+        return f"{', '.join(missing)} not installed (Debian: util-linux, mount)"
     argv = ["unshare", "--mount", "mount", "-t", "tmpfs", "none", "/tmp"]  # gone with the process
     tried = subprocess.run(argv, capture_output=True, text=True)
     return tried.stderr.strip() or "mount failed" if tried.returncode else None
