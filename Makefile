@@ -79,16 +79,16 @@ dist: .venv/dev.stamp
 	@$(PIP) --require-hashes --only-binary :all: -r requirements/fuzz.lock 2>/dev/null || true
 	@touch $@
 
-# What some tests need beside Python: a real tor, and ip and tc for network namespaces. Without root those tests are
-# skipped. RUNLEVEL=1 keeps Debian from starting a tor service of its own.
+# What some tests need beside Python: a real tor, ip and tc for network namespaces, and clocks that are off. Without root
+# those tests are skipped. RUNLEVEL=1 keeps Debian from starting a tor service of its own.
 tools:
-	@if ! { command -v tor && command -v tor-gencert && command -v ip; } >/dev/null 2>&1; then \
+	@if ! { command -v tor && command -v tor-gencert && command -v ip && command -v datefudge; } >/dev/null 2>&1; then \
 	  if [ "`id -u`" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo 'Installing tor and iproute2 ...'; \
+	    echo 'Installing tor, iproute2 and datefudge ...'; \
 	    { apt-get -qq update && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
-	      apt-get -qq install -y --no-install-recommends tor iproute2 ethtool; } >/dev/null || exit 1; \
+	      apt-get -qq install -y --no-install-recommends tor iproute2 ethtool datefudge; } >/dev/null || exit 1; \
 	  else \
-	    echo 'tor or iproute2 is missing (apt-get install tor iproute2): the tests that need them are skipped'; \
+	    echo 'tor, iproute2 or datefudge is missing (apt-get install tor iproute2 ethtool datefudge): the tests that need them are skipped'; \
 	  fi; \
 	fi
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ BUSY_TIMEOUT_MS = 5_000
 """How long a statement waits for another process that writes, milliseconds."""
 CHECKED_BYTES = 256 << 20
 """A file up to this size is read through for damage when it is opened, which takes at most a few seconds."""
+LEAST_FREE_BYTES = 64 << 10
+"""What SQLite makes beside the database needs half of this."""
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -45,11 +48,20 @@ def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        raise LocalError(f"{path}: results database: {error.orig}") from error
+        raise LocalError(f"{path}: results database: {_in_words(error.orig, path)}") from error
     except (SQLAlchemyError, sqlite3.Error) as error:
-        raise LocalError(f"{path}: results database: {error}") from error
+        raise LocalError(f"{path}: results database: {_in_words(error, path)}") from error
     except OSError as error:
         raise LocalError(f"{path}: results database: {error.strerror or error}") from error
+
+
+def _in_words(error: BaseException | None, path: Path) -> str:
+    """What SQLite says. A full disk is a "disk I/O error" to it where it makes the files that it works with."""
+    if getattr(error, "sqlite_errorname", "").startswith("SQLITE_IOERR"):
+        with contextlib.suppress(OSError):
+            if shutil.disk_usage(path.parent).free < LEAST_FREE_BYTES:
+                return f"{error}: the disk is full"
+    return str(error)
 
 
 def upgrade(engine: Engine, version: int) -> None:
@@ -86,6 +98,9 @@ def _prepare(path: Path) -> int | None:
     if not path.exists() or path.stat().st_size == 0:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         return None
+    for place in (path, path.parent):  # SQLite says of either only that it is "unable to open database file"
+        if not os.access(place, os.W_OK):
+            raise LocalError(f"{place}: cannot be written: no permission, or a read-only file system")
     with contextlib.closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_MS / 1000)) as connection:
         try:
             return _stored_version(path, connection)

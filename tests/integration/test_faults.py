@@ -1,4 +1,4 @@
-"""Faults in a deployment of real processes: one stack, measurements of 4 s, the same promises after each fault."""
+"""Faults in a deployment of real processes: one stack, measurements of 3 s, the same promises after each fault."""
 
 import signal
 import sqlite3
@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 
 from flashflow.model.errors import NetworkError
-from support.fault_stack import FaultStack
+from support.fault_stack import FaultStack, failure_of
 from support.waiting import wait_for
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(240), pytest.mark.xdist_group("faults")]
@@ -27,14 +27,7 @@ def stack(running: FaultStack) -> Iterator[FaultStack]:
     """Ready before the fault; after it the promises are checked, and both relays that it hit are measured again."""
     running.ready()
     yield running
-    running.ready()
-    assert running.measure(running.relays[0])["outcome"] == "ok"
-    wait_for(lambda: not running.complaints(), "; ".join(running.complaints()) or "no complaint", 15)
-
-
-def failure_of(done: dict) -> tuple[str, str]:
-    assert done["outcome"] == "failed", done
-    return done["failure"]["fault"], done["failure"]["reason"]
+    running.check()
 
 
 def test_a_measurer_is_killed(stack: FaultStack) -> None:
@@ -53,7 +46,7 @@ def test_the_coordinator_is_killed_and_goes_on(stack: FaultStack, phase: str) ->
             list(events)
     stack.start_coordinator_again()
     stack.ready()
-    row = stack.rows()[max(stack.seen, key=list(stack.seen).index)]
+    row = stack.rows()[stack.last]
     assert (row["failure_fault"], row["failure_reason"]) == (
         "ours",
         "the coordinator ended during the measurement",
@@ -152,9 +145,8 @@ def test_a_coordinator_that_is_asked_to_end_finishes_first(stack: FaultStack) ->
 def test_a_controller_that_goes_disturbs_nothing(stack: FaultStack) -> None:
     with stack.measuring(stack.relays[0]):
         pass
-    (meas_id, _) = list(stack.seen.items())[-1]
-    wait_for(lambda: meas_id in stack.rows(), "it is stored all the same", 30)
-    assert stack.rows()[meas_id]["result_bytes"] is not None
+    wait_for(lambda: stack.last in stack.rows(), "it is stored all the same", 30)
+    assert stack.rows()[stack.last]["result_bytes"] is not None
 
 
 def test_a_store_that_cannot_be_written_is_tried_again(stack: FaultStack) -> None:

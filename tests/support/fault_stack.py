@@ -24,10 +24,16 @@ from flashflow.testnet.counts import median_read_mbps
 from support.waiting import wait_for
 
 Event = dict[str, Any]
-SECONDS = 4
+SECONDS = 3
 RATE_MBPS = 10.0
 MAX_ERROR = 0.03
 PATIENCE_S = 60.0
+
+
+def failure_of(done: Event) -> tuple[str, str]:
+    """Whose fault it was that a measurement failed, and the reason."""
+    assert done["outcome"] == "failed", done
+    return done["failure"]["fault"], done["failure"]["reason"]
 
 
 class Proxy:
@@ -120,8 +126,8 @@ class Proxy:
 class FaultStack(Deployment):
     """Three reference relays, a coordinator, two measurers."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(Plan((RATE_MBPS,) * 3, SECONDS, 0, "127.0.0.1"), folder)
+    def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
+        super().__init__(Plan((RATE_MBPS,) * 3, SECONDS, 0, host), folder)
         self.proxies: dict[str, Proxy] = {}
         self.seen: dict[int, Event | None] = {}
         """Every measurement that a controller was told of, and its end as it heard it."""
@@ -138,6 +144,11 @@ class FaultStack(Deployment):
         proxy = self.proxies.setdefault(measurer, Proxy(coordinator))
         proxy.target = coordinator
         return proxy.address
+
+    @property
+    def last(self) -> int:
+        """The measurement that a controller was told of last."""
+        return list(self.seen)[-1]
 
     @property
     def database(self) -> Path:
@@ -159,7 +170,7 @@ class FaultStack(Deployment):
 
     def start_again(self, name: str) -> None:
         """A measurer that has ended, once the coordinator has noticed."""
-        wait_for(lambda: self._status()["measurers"] < len(MEASURERS), "it is gone", 15)
+        wait_for(lambda: self.status()["measurers"] < len(MEASURERS), "it is gone", 15)
         self.children.remove(self.child(name))
         config = self.folder / name / "measurer.conf"
         self.start_child(name, own_command("measurer", "--config", str(config)))
@@ -184,7 +195,7 @@ class FaultStack(Deployment):
 
     # --- measuring ---
 
-    def _status(self) -> dict[str, Any]:
+    def status(self) -> dict[str, Any]:
         with self.ctrl() as client:
             return client.request("status")
 
@@ -193,7 +204,7 @@ class FaultStack(Deployment):
 
         def is_ready() -> bool:
             try:
-                status = self._status()
+                status = self.status()
             except FlashFlowError:  # it is not there yet
                 return False
             return status["state"] == "ready" and status["measurers"] == 2 and self._have_clients()
@@ -231,11 +242,20 @@ class FaultStack(Deployment):
 
     # --- what has to hold ---
 
+    def check(self) -> None:
+        """After a fault: a relay is measured, and whatever was promised is so."""
+        self.ready()
+        assert self.measure(self.relays[0])["outcome"] == "ok"
+        wait_for(lambda: not self.complaints(), "; ".join(self.complaints()) or "no complaint", 15)
+
     def rows(self) -> dict[int, dict[str, Any]]:
         """What the store holds, read by SQLite alone."""
+        return {row["meas_id"]: row for row in self._read("SELECT * FROM measurement")}
+
+    def _read(self, query: str) -> list[dict[str, Any]]:
         with contextlib.closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as connection:
             connection.row_factory = sqlite3.Row
-            return {row["meas_id"]: dict(row) for row in connection.execute("SELECT * FROM measurement")}
+            return [dict(row) for row in connection.execute(query)]
 
     def complaints(self) -> list[str]:
         """Whatever was promised and is not so; the relays' own counts are the truth."""
@@ -251,6 +271,8 @@ class FaultStack(Deployment):
                 found.append(
                     f"{meas_id}: a controller heard {told['result_bytes']}, stored {row['result_bytes']}"
                 )
+        twice = self._read("SELECT meas_id FROM measurement GROUP BY meas_id HAVING count(*) > 1")
+        found += [f"{row['meas_id']} is in the store more than once" for row in twice]
         found += [one for row in rows.values() for one in self._of_result(row)]
         return found + self._of_file(rows) + self._of_traffic()
 
@@ -282,5 +304,5 @@ class FaultStack(Deployment):
         ]
 
     def _of_traffic(self) -> list[str]:
-        status = self._status()
+        status = self.status()
         return [f"still in work: {one}" for one in status["measurements"]]
