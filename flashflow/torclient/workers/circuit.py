@@ -1,5 +1,6 @@
 """Echo or loop cells on one circuit: whole buffers out and in, no Python object per cell."""
 
+import math
 import secrets
 import time
 from typing import Final
@@ -24,6 +25,8 @@ MOST_FILLS: Final = 8
 MOST_OTHERS: Final = 1000
 """Cells that are no echoes a relay may send on a connection, and one more for each hundred echoes. Each costs as much CPU
 as hundreds of echoes, and whoever keeps the worker busy blurs when its seconds end."""
+QUIET_S: Final = 0.5
+"""Of a circuit that owes cells and is silent for so long the last cell is looked at: it may have said TRUNCATED."""
 _VARIABLE_HEAD_BYTES: Final = HEADER_BYTES + 2
 
 
@@ -41,6 +44,7 @@ class EchoCircuit:
         self._headers = self._header * (len(_PLAIN) // CELL_BYTES + 1)
         self._rest = circuit.rest
         self._others = 0
+        self._heard: tuple[int, float] = (-1, 0.0)
         self._stream = EchoStream(secrets.token_bytes(SECRET_BYTES), self._header)
         self.round_trip_s = circuit.round_trip_s
         """How long the circuit's last handshake took."""
@@ -73,6 +77,17 @@ class EchoCircuit:
         """Round trip of the last probe that came back since the last call, and how long one is away by now."""
         answered_s, self._answered_s = self._answered_s, None
         return answered_s, None if self._probe is None else now_s - self._probe[1]
+
+    def look_if_quiet(self, now_s: float) -> None:
+        """Once for each silence: is the last cell an echo, or the circuit's end? EchoError, TruncatedError.
+
+        Nothing else might tell: relays answer by DESTROY what still comes, but nothing does while all that may be is away.
+        """
+        if self._heard[0] != self.received_cells:
+            self._heard = (self.received_cells, now_s)
+        elif self.outstanding_cells and now_s - self._heard[1] >= QUIET_S:
+            self._heard = (self.received_cells, math.inf)
+            self.check.finish()
 
     def send(self, cells: int, now_s: float) -> None:
         """Sends so many new cells. ClosedCircuitError if the connection broke."""

@@ -132,8 +132,8 @@ class Share:
             return traffic.begin.start_mono_s - now_s
         if not self._cut(now_s):
             return None
-        if now_s >= traffic.tick_at_s:
-            self._tick(traffic, now_s)
+        if now_s >= traffic.tick_at_s and not self._tick(traffic, now_s):
+            return None
         paced = self._send(traffic, now_s)
         wake_s = min(traffic.tick_at_s - now_s, _until_last_look_s(traffic.cutter.next_s - now_s))
         return max(0.0, min(wake_s, 0.005) if paced else wake_s)
@@ -172,12 +172,16 @@ class Share:
         """When the second that runs ends."""
         return math.inf if self._traffic is None else self._traffic.cutter.next_s
 
-    def _tick(self, traffic: Traffic, now_s: float) -> None:
+    def _tick(self, traffic: Traffic, now_s: float) -> bool:
+        """Decides the window anew; whether it goes on."""
         traffic.tick_at_s = now_s + TICK_S
+        if not self._passes(lambda circuit: circuit.look_if_quiet(now_s), now_s):
+            return False
         for circuit in self._circuits.values():
             traffic.window.note_round_trips(*circuit.take_round_trips(now_s))
         received = self._gone_recv + sum(circuit.received_cells for circuit in self._circuits.values())
         traffic.plan = traffic.window.plan(now_s, received, len(self._circuits))
+        return True
 
     def _send(self, traffic: Traffic, now_s: float) -> bool:
         """Fills the windows of the circuits in use; whether RATE was what ended it."""
@@ -212,7 +216,10 @@ class Share:
         sent = self._gone_sent + sum(circuit.sent_cells for circuit in self._circuits.values())
         recv = self._gone_recv + sum(circuit.received_cells for circuit in self._circuits.values())
         reports = traffic.cutter.cut(now_s, sent, recv)
-        if not self._verified(now_s, final=now_s >= traffic.cutter.end_s):
+        final = now_s >= traffic.cutter.end_s  # then the last cell of each circuit is checked too
+        if not self._passes(
+            lambda circuit: circuit.check.finish() if final else circuit.check.verify(), now_s
+        ):
             return False
         for report in reports:
             self._say(SecondCounted(self.run, report.second, report.sent_bytes, report.recv_bytes))
@@ -222,14 +229,11 @@ class Share:
         self.close()
         return False
 
-    def _verified(self, now_s: float, *, final: bool) -> bool:
-        """Whether the samples of all circuits are right, and at the end the last cell of each."""
+    def _passes(self, check: Callable[[EchoCircuit], None], now_s: float) -> bool:
+        """Checks all circuits: those that show their end are lost, a cheat ends all. Whether it goes on."""
         for circ_id, circuit in list(self._circuits.items()):
             try:
-                if final:
-                    circuit.check.finish()
-                else:
-                    circuit.check.verify()
+                check(circuit)
             except TruncatedError as exc:
                 self._lost(circ_id, LostLinkError(exc.code, exc.reason), now_s)
             except EchoError as exc:
