@@ -36,8 +36,8 @@ RATES_MBPS = (200.0, 50.0, 10.0)
 UNREACHED_MBPS = 1000.0
 """The limit of the reference relays themselves."""
 DELAY_S = 0.05
-SECONDS = 6
-FAR_SECONDS = 15
+SECONDS = 5
+FAR_SECONDS = 12
 """TCP's connections open slowly there; a measurement in production has 30."""
 LEAST_FULL = 0.97
 """A link that carried less of its rate than this was not what limited the relay."""

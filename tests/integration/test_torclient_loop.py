@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from types import SimpleNamespace
 
@@ -365,23 +366,45 @@ async def test_stock_tor_in_both_address_families(tmp_path, host):
     assert [report.recv_bytes for report in looped.reports] == pytest.approx([5_000_000] * 2, rel=0.05)
 
 
-@pytest.mark.net
-async def test_the_live_networks_defences_take_no_notice(tmp_path):
-    """Twice in a row as many circuits as a measurer ever opens, as fast as the relay goes: nothing is refused."""
+LOWERED_PARAMS = (
+    LIVE_PARAMS.replace("MaxConcurrentCount=50", "MaxConcurrentCount=20")
+    .replace("ConnectRate=20", "ConnectRate=8")
+    .replace("queue_size_out=1000", "queue_size_out=500")
+)
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory):
+    """One with the live network's parameters, and one that allows less; their authorities vote at the same time."""
     need_tor()
-    with TorNetwork(
-        tmp_path / "net", [TorRelaySpec("fast")], host="127.0.0.2", consensus_params=LIVE_PARAMS
-    ) as network:
-        network.start()
-        [node] = network.relays
-        target = node_target(node)
-        with far_end_process(tmp_path, fingerprint_of(target)) as (_, far_ends):
-            async with TorClient(tmp_path / "client") as client:
-                for _ in range(2):
-                    looped = await loop_through(client, target, far_ends, n_circs=20, dur_s=4)
-                    assert looped.end.success
-            closed = [event.reason for event in client.events if getattr(event, "status", "") == "CLOSED"]
-        acted = node.defences()
+    with ThreadPoolExecutor() as pool, ExitStack() as stack:  # a tor ends with the thread that started it
+        made = {
+            params: stack.enter_context(
+                TorNetwork(
+                    tmp_path_factory.mktemp("net"),
+                    [TorRelaySpec("fast")],
+                    host="127.0.0.2",
+                    consensus_params=params,
+                )
+            )
+            for params in (LIVE_PARAMS, LOWERED_PARAMS)
+        }
+        list(pool.map(TorNetwork.start, made.values()))
+        yield made
+
+
+@pytest.mark.net
+async def test_the_live_networks_defences_take_no_notice(networks, tmp_path):
+    """Twice in a row as many circuits as a measurer ever opens, as fast as the relay goes: nothing is refused."""
+    [node] = networks[LIVE_PARAMS].relays
+    target = node_target(node)
+    with far_end_process(tmp_path, fingerprint_of(target)) as (_, far_ends):
+        async with TorClient(tmp_path / "client") as client:
+            for _ in range(2):
+                looped = await loop_through(client, target, far_ends, n_circs=20, dur_s=4)
+                assert looped.end.success
+        closed = [event.reason for event in client.events if getattr(event, "status", "") == "CLOSED"]
+    acted = node.defences()
     assert set(closed) == {"FINISHED"}
     assert len(closed) == 40
     assert acted["connections rejected"] == 0, acted
@@ -389,44 +412,34 @@ async def test_the_live_networks_defences_take_no_notice(tmp_path):
 
 
 @pytest.mark.net
-async def test_a_network_that_allows_less_is_heeded_and_who_does_not_is_refused(tmp_path):
+async def test_a_network_that_allows_less_is_heeded_and_who_does_not_is_refused(networks, tmp_path):
     """20 connections for an address: 10 are ours. Who goes by the limits of 2024 instead is refused, and says so."""
-    need_tor()
-    lowered = LIVE_PARAMS.replace("MaxConcurrentCount=50", "MaxConcurrentCount=20")
-    lowered = lowered.replace("ConnectRate=20", "ConnectRate=8").replace(
-        "queue_size_out=1000", "queue_size_out=500"
-    )
-    with TorNetwork(
-        tmp_path / "net", [TorRelaySpec("fast")], host="127.0.0.2", consensus_params=lowered
-    ) as network:
-        network.start()
-        [node] = network.relays
-        target = node_target(node)
-        consensus = tmp_path / "consensus"
-        consensus.write_bytes(fetch(network.authorities[0].directory, CONSENSUS_PATH) or b"")
-        header = (await load_consensus(consensus, None)).header
-        limits = network_limits(header.params)
-        assert limits == NetworkLimits(connections=10, connections_per_s=4.0, circuit_cells=400)
-        n_circs = loop_circuits(1e9, 0.1, limits)
-        with far_end_process(tmp_path, fingerprint_of(target)) as (_, far_ends):
-            async with TorClient(tmp_path / "client") as client:
-                for _ in range(2):
-                    looped = await loop_through(
-                        client, target, far_ends, n_circs=n_circs, dur_s=4, limits=limits
-                    )
-                    assert looped.end.success
-            heeded = node.defences()
-            with ExitStack() as held:
-                address = OrTarget(target.ip, target.port, target.rsa_fingerprint, None, b"")
-                for _ in range(10):
-                    held.enter_context(closing(OrClient(address)))
-                async with TorClient(tmp_path / "other") as client:
-                    looped = await loop_through(client, target, far_ends, n_circs=40, dur_s=4, may_fail=True)
-                    failed, built = (
-                        [event.reason for event in client.events if getattr(event, "status", "") == status]
-                        for status in ("FAILED", "BUILT")
-                    )
-        refused = node.defences()
+    network = networks[LOWERED_PARAMS]
+    [node] = network.relays
+    target = node_target(node)
+    consensus = tmp_path / "consensus"
+    consensus.write_bytes(fetch(network.authorities[0].directory, CONSENSUS_PATH) or b"")
+    header = (await load_consensus(consensus, None)).header
+    limits = network_limits(header.params)
+    assert limits == NetworkLimits(connections=10, connections_per_s=4.0, circuit_cells=400)
+    n_circs = loop_circuits(1e9, 0.1, limits)
+    with far_end_process(tmp_path, fingerprint_of(target)) as (_, far_ends):
+        async with TorClient(tmp_path / "client") as client:
+            for _ in range(2):
+                looped = await loop_through(client, target, far_ends, n_circs=n_circs, dur_s=4, limits=limits)
+                assert looped.end.success
+        heeded = node.defences()
+        with ExitStack() as held:
+            address = OrTarget(target.ip, target.port, target.rsa_fingerprint, None, b"")
+            for _ in range(10):
+                held.enter_context(closing(OrClient(address)))
+            async with TorClient(tmp_path / "other") as client:
+                looped = await loop_through(client, target, far_ends, n_circs=40, dur_s=4, may_fail=True)
+                failed, built = (
+                    [event.reason for event in client.events if getattr(event, "status", "") == status]
+                    for status in ("FAILED", "BUILT")
+                )
+    refused = node.defences()
     assert n_circs == 10
     assert not [what for what, count in heeded.items() if count and ("rejected" in what or "marked" in what)]
     assert (looped.end.success, looped.end.reason) == (False, "TOO_FEW_CIRCUITS")
@@ -467,7 +480,7 @@ async def test_a_circuit_that_is_lost_behind_stock_tor_is_replaced(tmp_path):
             end = far.target()
             far_end = FarEnd(far.addresses[0], fingerprint_of(end), end.ed25519, end.ntor_key)
             async with TorClient(tmp_path / "client") as client:
-                looped = await loop_through(client, target, (far_end,), n_circs=2, dur_s=10)
+                looped = await loop_through(client, target, (far_end,), n_circs=2, dur_s=8)
         assert looped.end.success, looped.end
         circuits = [event for event in client.events if isinstance(event, CircEvent)]
         await asyncio.sleep(1.1)  # the BW event of the last second

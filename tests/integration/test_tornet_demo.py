@@ -16,7 +16,7 @@ from support.commands import flashflow
 from support.real_tor import need_tor
 
 pytestmark = [pytest.mark.net, pytest.mark.timeout(240)]
-DURATION_S = "24"
+DURATION_S = "20"
 """The median of 8 s of a tor on a busy machine is not within 3 % of tor's own count: -3.2 % once in six."""
 
 
