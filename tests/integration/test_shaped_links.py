@@ -132,7 +132,8 @@ def test_a_result_is_what_the_relay_s_interface_received(bench: Bench, mbps: flo
     assert complaints(result_mbps, replace(figure, raw_mbps=0.8 * figure.raw_mbps), mbps)
 
 
-STREAM_BYTES = 5_000_000
+STREAM_BYTES = 15_000_000
+"""Six seconds of the link: on a busy machine any one of them may be short of something."""
 LISTENER = """
 import socket, sys
 listener = socket.create_server((sys.argv[1], int(sys.argv[2])))
@@ -175,7 +176,7 @@ def test_a_link_has_its_rate_and_its_interface_counts_what_a_stream_carries(tmp_
         about = pytest.approx(STREAM_BYTES, rel=0.001)
         wait_for("recording", 5, lambda: total_payload_bytes(tmp_path / "link") == about or None)
         assert recorder.alive
-    figure = read_link(tmp_path / "link", begin_utc_s + 0.5, 1)
+    figure = read_link(tmp_path / "link", begin_utc_s + 0.5, 5)
     assert complaints(figure.cell_mbps, figure, 20) == []
     assert complaints(figure.cell_mbps, figure, 25)
     assert figure.raw_mbps < 20.2
