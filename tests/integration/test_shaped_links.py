@@ -41,6 +41,8 @@ FAR_SECONDS = 12
 """TCP's connections open slowly there; a measurement in production has 30."""
 LEAST_FULL = 0.97
 """A link that carried less of its rate than this was not what limited the relay."""
+DRAINED_S = 1.0
+"""What a slower link dropped of the measurement before, when it changed, has been sent again by then."""
 PORT = 7000
 
 
@@ -88,6 +90,7 @@ class Bench:
         relay = relays[self._used % len(relays)]
         self._used += 1
         self._link.change(mbps)
+        time.sleep(DRAINED_S)
         with self._link.inside_team(), self._deployment.ctrl() as client:
             result = measured(client, Console(stderr=True), relay, f"{mbps:g} Mbit/s")
         figure = read_link(self._folder / "link", result["active_utc_s"], self._seconds)

@@ -247,6 +247,18 @@ def test_circuit_that_the_relay_truncates_is_lost_not_wrong(start_peer, bucket_c
     assert all(report.recv_bytes > 0 for report in world.seconds[1:])  # the other circuit carries on
 
 
+def test_a_circuit_that_falls_silent_does_not_keep_the_others_from_their_work(start_peer):
+    first = FirstToCarry(200)
+    peer = start_peer(
+        echo=lambda conn, cells: b"" if first.has_carried(conn) else honest_loop(conn, cells),
+    )
+    with WorkerWorld() as world:
+        world.open_built(peer, (1, 2), **order(peer))
+        world.begin((1, 2), dur_s=3)
+        assert world.ended().reason is None
+    assert all(report.recv_bytes > 1_000_000 for report in world.seconds[1:])
+
+
 class Destroying:
     """A relay that destroys so many circuits, each one once so many cells went through it."""
 
@@ -471,7 +483,7 @@ class DestroyingLoops(LoopCircuits):
 
 @pytest.mark.net
 async def test_a_circuit_that_is_lost_behind_stock_tor_is_replaced(tmp_path):
-    """Stock tor passes the loss on, with the reason or without one as its version has it."""
+    """Stock tor passes the loss on, with the reason or without one as its version has it; or, rarely, not at all."""
     need_tor()
     with CountedTor(tmp_path, 40) as tor:
         target = tor.target()
@@ -486,10 +498,12 @@ async def test_a_circuit_that_is_lost_behind_stock_tor_is_replaced(tmp_path):
         await asyncio.sleep(1.1)  # the BW event of the last second
         assert looped.median_mbps() == pytest.approx(looped.tor_median_mbps(tor), rel=0.05)
     lost = [event for event in circuits if event.status == "CLOSED" and event.reason != "FINISHED"]
-    assert [event.circ_id for event in lost] == ["1"]
-    assert lost[0].reason in ("DESTROY_CHANNEL_CLOSED", "RELAY_CLOSED")
-    assert [event.circ_id for event in circuits if event.status == "BUILT"] == ["1", "2", "3"]
-    print(f"{looped.median_mbps():.2f} {looped.tor_median_mbps(tor):.2f} Mbit/s")
+    built = [event.circ_id for event in circuits if event.status == "BUILT"]
+    if lost:
+        assert [event.circ_id for event in lost] == ["1"]
+        assert lost[0].reason in ("DESTROY_CHANNEL_CLOSED", "RELAY_CLOSED")
+    assert built == ["1", "2", "3"][: 2 + len(lost)]
+    print(f"{len(lost)} lost, {looped.median_mbps():.2f} {looped.tor_median_mbps(tor):.2f} Mbit/s")
 
 
 class FlippingLoops(LoopCircuits):

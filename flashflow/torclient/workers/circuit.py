@@ -26,7 +26,7 @@ MOST_OTHERS: Final = 1000
 """Cells that are no echoes a relay may send on a connection, and one more for each hundred echoes. Each costs as much CPU
 as hundreds of echoes, and whoever keeps the worker busy blurs when its seconds end."""
 QUIET_S: Final = 0.5
-"""Of a circuit that owes cells and is silent for so long the last cell is looked at: it may have said TRUNCATED."""
+"""A circuit that owes cells and is silent for so long is passed over. Its last cell is looked at: it may be TRUNCATED."""
 _VARIABLE_HEAD_BYTES: Final = HEADER_BYTES + 2
 
 
@@ -83,11 +83,16 @@ class EchoCircuit:
 
         Nothing else might tell: relays answer by DESTROY what still comes, but nothing does while all that may be is away.
         """
-        if self._heard[0] != self.received_cells:
+        if self._heard[0] != self.received_cells or not self.outstanding_cells:
             self._heard = (self.received_cells, now_s)
-        elif self.outstanding_cells and now_s - self._heard[1] >= QUIET_S:
+        elif now_s - self._heard[1] >= QUIET_S:
             self._heard = (self.received_cells, math.inf)
             self.check.finish()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Cells are away, and nothing has come for QUIET_S."""
+        return self._heard[1] == math.inf
 
     def send(self, cells: int, now_s: float) -> None:
         """Sends so many new cells. ClosedCircuitError if the connection broke."""

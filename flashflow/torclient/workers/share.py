@@ -50,6 +50,8 @@ class Traffic:
         self.pacer = Pacer(begin.rate_bytes, begin.start_mono_s)
         self.cutter = SecondCutter(begin.start_mono_s + begin.warmup_s, begin.dur_s)
         self.plan = CircuitPlan(1, 0)
+        self.in_use: list[int] = []
+        """Circuits over which the window is spread until the next tick."""
         self.tick_at_s = begin.start_mono_s
         rate_cells = 1e9 if begin.rate_bytes is None else begin.rate_bytes / 514
         self.least_cells = int(min(64, max(1, rate_cells * 0.01)))
@@ -181,6 +183,9 @@ class Share:
             traffic.window.note_round_trips(*circuit.take_round_trips(now_s))
         received = self._gone_recv + sum(circuit.received_cells for circuit in self._circuits.values())
         traffic.plan = traffic.window.plan(now_s, received, len(self._circuits))
+        # Stock tor may forget to say that a circuit is over: one that is silent must not keep the others from their work.
+        by_silence = sorted(self._circuits, key=lambda circ_id: self._circuits[circ_id].is_quiet)
+        traffic.in_use = by_silence[: traffic.plan.n_circs]
         return True
 
     def _send(self, traffic: Traffic, now_s: float) -> bool:
@@ -189,10 +194,10 @@ class Share:
         allowance = traffic.pacer.allowance(now_s)
         each = plan.window_cells // plan.n_circs
         parts = LONG_PATH_PARTS if traffic.window.is_long else 2
-        for circ_id in list(self._circuits)[: plan.n_circs]:
+        for circ_id in traffic.in_use:
             circuit = self._circuits.get(circ_id)
-            if circuit is None:  # the loss of another one showed a cheat, and all are closed
-                break
+            if circuit is None:  # lost since
+                continue
             room = min(each - circuit.outstanding_cells, BATCH_CELLS)
             if room < min(each // parts, CHUNK) or room <= 0 or circuit.link.stream.blocked:
                 continue

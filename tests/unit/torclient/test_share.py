@@ -4,6 +4,7 @@ import ssl
 
 import pytest
 
+from flashflow.model.circuits import CircuitPlan
 from flashflow.model.errors import NetworkError
 from flashflow.orlink.cells import Command
 from flashflow.torclient.core.messages import Begin, CircuitEnded, OpenCircuits, ShareEnded
@@ -33,6 +34,7 @@ class CheatedCircuit:
 
     sent_cells = received_cells = outstanding_cells = 0
     round_trip_s = 0.01
+    is_quiet = False
     link = check = None
 
     def __init__(self):
@@ -148,3 +150,38 @@ def test_what_comes_after_a_second_has_ended_is_left_to_the_next_one(monkeypatch
     assert clock.now_s == 11.0
     circuit.receive(memoryview(bytearray(9)), until_s=100.0)
     assert clock.now_s == 11.0 + MOST_FILLS * 0.5
+
+
+class SilentCircuit(HonestCircuit):
+    """It was sent cells, and nothing comes back."""
+
+    outstanding_cells = 64
+    is_quiet = True
+
+
+class WillingCircuit(HonestCircuit):
+    """Takes what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.given = 0
+
+    def send(self, cells, now_s):
+        self.given += cells
+
+
+def test_a_circuit_that_is_silent_is_passed_over(share):
+    willing = WillingCircuit()
+    share._circuits = {1: SilentCircuit(), 2: willing, 3: WillingCircuit()}
+    share.begin(Begin(1, (1, 2, 3), 0.0, 0.0, 3, None))
+    share._traffic.window.plan = lambda now_s, received, circuits: CircuitPlan(1, 64)
+    share.pump(0.0)
+    assert (willing.given, share._circuits[3].given) == (64, 0)
+
+
+def test_when_all_are_silent_no_more_is_sent(share):
+    share._circuits = {1: SilentCircuit(), 2: SilentCircuit()}
+    share.begin(Begin(1, (1, 2), 0.0, 0.0, 3, None))
+    share._traffic.window.plan = lambda now_s, received, circuits: CircuitPlan(1, 64)
+    share.pump(0.0)
+    assert not share.said
