@@ -169,8 +169,16 @@ def test_answers_to_extend2(start_peer, answer, code):
         assert world.until(is_ended_circuit).reason == code
 
 
-def test_a_refused_circuit_is_not_tried_again(start_peer):
-    peer = start_peer(refuse_creates=1)
+def test_a_circuit_that_is_refused_for_no_reason_is_tried_once_more(start_peer):
+    peer = start_peer(refuse_creates=b"\x09")
+    with WorkerWorld() as world:
+        world.open_built(peer, **order(peer))
+    assert peer.accepted == 1
+
+
+@pytest.mark.parametrize("reasons", [b"\x05", b"\x04", b"\x09\x09"])
+def test_a_circuit_that_is_refused_is_not_tried_again(start_peer, reasons):
+    peer = start_peer(refuse_creates=reasons)
     with WorkerWorld() as world:
         world.open(peer, **order(peer))
         assert world.until(is_ended_circuit).reason == "CIRCUIT_REFUSED"
@@ -492,7 +500,7 @@ async def test_a_circuit_that_is_lost_behind_stock_tor_is_replaced(tmp_path):
             end = far.target()
             far_end = FarEnd(far.addresses[0], fingerprint_of(end), end.ed25519, end.ntor_key)
             async with TorClient(tmp_path / "client") as client:
-                looped = await loop_through(client, target, (far_end,), n_circs=2, dur_s=8)
+                looped = await loop_through(client, target, (far_end,), n_circs=2, dur_s=10)
         assert looped.end.success, looped.end
         circuits = [event for event in client.events if isinstance(event, CircEvent)]
         await asyncio.sleep(1.1)  # the BW event of the last second

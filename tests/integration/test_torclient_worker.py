@@ -236,8 +236,8 @@ def test_not_a_relay_at_all(greeting):
 
 def test_one_destroy_is_no_reason_to_give_up_but_two_are(start_peer):
     with WorkerWorld() as world:
-        world.open_built(start_peer(refuse_creates=1))
-        world.open(start_peer(refuse_creates=2), (2,), run=2)
+        world.open_built(start_peer(refuse_creates=b"\x09"))
+        world.open(start_peer(refuse_creates=b"\x09\x09"), (2,), run=2)
         assert world.until(is_ended_circuit).reason == "CIRCUIT_REFUSED"
 
 

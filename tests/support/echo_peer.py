@@ -59,7 +59,7 @@ def honest(conn: Conn, cells: Cells) -> bytes:
 class EchoPeer:
     """Listens until closed; a context manager.
 
-    `on_open` is called once a circuit has joined, the others when MEAS_PARAMS, or CREATE2, came.
+    `refuse_creates` has a DESTROY reason for each of the first CREATE2. `on_open` is called once a circuit has joined, the others when MEAS_PARAMS, or CREATE2, came.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class EchoPeer:
         on_open: Callable[[Conn], None] = lambda conn: None,
         on_params: Callable[[Conn], None] = lambda conn: None,
         on_create: Callable[[Conn], None] = lambda conn: None,
-        refuse_creates: int = 0,
+        refuse_creates: bytes = b"",
         ntor_private: bytes | None = None,
     ) -> None:
         self.keys = keys or RelayKeys.generate()
@@ -185,10 +185,14 @@ class EchoPeer:
             conn.reader.feed(data)
         return cell
 
+    def _refuses(self, conn: Conn, cell: Cell) -> bool:
+        reason, self._refuse_creates = self._refuse_creates[:1], self._refuse_creates[1:]
+        if reason:
+            conn.tls.sendall(encode_cell(Cell(cell.circ_id, Command.DESTROY, reason)))
+        return bool(reason)
+
     def _create(self, conn: Conn, cell: Cell) -> None:
-        if self._refuse_creates > 0:
-            self._refuse_creates -= 1
-            conn.tls.sendall(encode_cell(Cell(cell.circ_id, Command.DESTROY, b"\x09")))
+        if self._refuses(conn, cell):
             return
         _, onionskin = parse_create2(cell.payload)
         rsa = self.keys.identity.rsa_fingerprint

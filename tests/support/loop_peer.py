@@ -67,9 +67,7 @@ class LoopPeer(EchoPeer):
 
     def _create_hop(self, conn: Conn, cell: Cell) -> None:
         _, onionskin = parse_create2(cell.payload)
-        if self._refuse_creates > 0:
-            self._refuse_creates -= 1
-            conn.tls.sendall(encode_cell(Cell(cell.circ_id, Command.DESTROY, b"\x09")))
+        if self._refuses(conn, cell):
             return
         rsa = self.keys.identity.rsa_fingerprint
         reply, keys = server_reply(rsa, self.keys.ntor_private, onionskin, secrets.token_bytes(32))

@@ -27,7 +27,9 @@ from flashflow.torctl.reasons import Reason
 FIRST_CIRC_ID: Final = 0x80000001
 """The initiator's circuit ids have their top bit set (tor-spec 5.1.1)."""
 CREATE_ATTEMPTS: Final = 2
-"""Relays refuse one CREATE2 in hundreds for no reason: it is sent once more, but not to those that defend themselves."""
+"""Relays refuse one CREATE2 in hundreds for no reason, stock tor by DESTROY 9: it is sent once more, but in loop mode not to
+those that have a reason, for they may defend themselves."""
+_NO_REASON: Final = 9
 
 MOST_CELLS: Final = 200
 """Cells that may come while a circuit is built, those that are none of it included."""
@@ -101,7 +103,7 @@ class Link:
         self._reader = CellReader()
         self._cells = 0
         self._circ_id = FIRST_CIRC_ID
-        self._last_circ_id = FIRST_CIRC_ID + (CREATE_ATTEMPTS if far_end is None else 1) - 1
+        self._last_circ_id = FIRST_CIRC_ID + CREATE_ATTEMPTS - 1
         self._asked_at_s = 0.0
         self.stream = TlsStream(_connect(target), context)
 
@@ -201,7 +203,8 @@ class Link:
 
     def _created(self, cell: Cell) -> None:
         if cell.command == Command.DESTROY:
-            if self._circ_id == self._last_circ_id:
+            defends = self._far_end is not None and cell.payload[0] != _NO_REASON
+            if defends or self._circ_id == self._last_circ_id:
                 raise LostLinkError(
                     Reason.CIRCUIT_REFUSED, self._named(f"CREATE2 was answered by DESTROY {cell.payload[0]}")
                 )
