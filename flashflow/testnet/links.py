@@ -116,10 +116,14 @@ class ShapedLink:
                 _set_namespace(home.fileno())
 
     def change(self, mbps: float) -> None:
-        """Give both directions another rate. Raises LocalError."""
+        """Give both directions another rate; what waits to be sent is dropped. Raises LocalError.
+
+        Made anew: a tbf whose rate is changed while packets wait in it may never send again.
+        """
         self.mbps = mbps
-        _shape(self.team_exec, TEAM_DEVICE, mbps)
-        _shape(self.relay_exec, RELAY_DEVICE, mbps)
+        for prefix, device in ((self.team_exec, TEAM_DEVICE), (self.relay_exec, RELAY_DEVICE)):
+            _run(*prefix, "tc", "qdisc", "del", "dev", device, "root")
+            _shape(prefix, device, mbps)
 
     def close(self) -> None:
         """Remove it; what still runs at its ends keeps them alive until it ends."""
@@ -205,7 +209,7 @@ def _shape(prefix: Sequence[str], device: str, mbps: float) -> None:
     """What leaves by `device` has this rate from now on."""
     burst_bytes = max(LEAST_BURST_BYTES, math.ceil(BURST_S * from_mbps(mbps)))
     _run(
-        *(*prefix, "tc", "qdisc", "replace", "dev", device, "root", "tbf"),
+        *(*prefix, "tc", "qdisc", "add", "dev", device, "root", "tbf"),
         *("rate", f"{from_mbps(mbps) * 8}bit", "burst", str(burst_bytes), "latency", f"{QUEUE_S * 1000:g}ms"),
     )
 
