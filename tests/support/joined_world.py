@@ -77,6 +77,9 @@ class Host:
     life: int = 0
     stopped: bool = False
     kept: list[Callable[[], None]] = field(default_factory=list)
+    tor_life: int = 0
+    tor_delay_s: float = HOP_S
+    tor_runs: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def now(self) -> Now:
@@ -112,6 +115,41 @@ class Host:
 
     def went_on(self) -> None:
         """It runs again."""
+
+    def say(self, event: object) -> None:
+        """The core hears of it, and what follows is done."""
+        raise NotImplementedError
+
+    # --- its Tor client ---
+
+    def start_tor(self) -> None:
+        self.tor_life += 1
+        self.say(TorCameUp())
+
+    def kill_tor(self) -> None:
+        self.lose_tor("it ended with status -9")
+        self.soon(1.0, self.start_tor)
+
+    def hang_tor(self) -> None:
+        """Another control connection takes over: what was begun on the old one ends."""
+        self.lose_tor("it did not answer in time")
+        self.start_tor()
+
+    def lose_tor(self, reason: str) -> None:
+        self.tor_life += 1
+        self.stop_traffic()
+        self.tor_runs.clear()
+        self.say(TorWasLost(reason))
+
+    def stop_traffic(self) -> None:
+        """What its Tor client sends ends."""
+
+    def tor_soon(self, action: Callable[[], None], delay_s: float | None = None) -> None:
+        life = self.tor_life
+        self.soon(
+            self.tor_delay_s if delay_s is None else delay_s,
+            lambda: action() if life == self.tor_life else None,
+        )
 
 
 class Relay:
@@ -161,8 +199,6 @@ class MeasurerHost(Host):
         super().__init__(world, name)
         self.link = Link()
         self.heard_live_s = 0.0
-        self.tor_delay_s = HOP_S
-        self.tor_life = 0
 
     def start(self) -> None:
         self.life += 1
@@ -170,7 +206,7 @@ class MeasurerHost(Host):
         self.session = Session(Role.MEASURER, self.name, MAX_RATE_BYTES, self.world.epoch())
         self.live = False
         self.wake_s: float | None = None
-        self.tor_runs: dict[int, dict[str, Any]] = {}
+        self.tor_runs = {}
         self.soon(0.1, self.start_tor)
         self.soon(0.1, self.connect)
 
@@ -179,25 +215,6 @@ class MeasurerHost(Host):
         self.stop_traffic()
         self.drop_link("connection reset")
         self.life += 1
-
-    def start_tor(self) -> None:
-        self.tor_life += 1
-        self.say(TorCameUp())
-
-    def kill_tor(self) -> None:
-        self.lose_tor("it ended with status -9")
-        self.soon(1.0, self.start_tor)
-
-    def hang_tor(self) -> None:
-        """Another control connection takes over: what was begun on the old one ends."""
-        self.lose_tor("it did not answer in time")
-        self.start_tor()
-
-    def lose_tor(self, reason: str) -> None:
-        self.tor_life += 1
-        self.stop_traffic()
-        self.tor_runs.clear()
-        self.say(TorWasLost(reason))
 
     def stop_traffic(self) -> None:
         for target in self.world.relays.values():
@@ -290,13 +307,6 @@ class MeasurerHost(Host):
 
     # --- its Tor client ---
 
-    def tor_soon(self, action: Callable[[], None], delay_s: float | None = None) -> None:
-        life = self.tor_life
-        self.soon(
-            self.tor_delay_s if delay_s is None else delay_s,
-            lambda: action() if life == self.tor_life else None,
-        )
-
     def tor_command(self, effect: SendTorCommand) -> None:
         words = effect.line.split()
         meas_id = int(words[1])
@@ -367,8 +377,6 @@ class CoordinatorHost(Host):
         self.store_fails = False
         self.store_delay_s = 0.05
         self.dies_after_a_record = False
-        self.tor_life = 0
-        self.tor_delay_s = HOP_S
 
     def start(self) -> None:
         self.life += 1
@@ -379,7 +387,7 @@ class CoordinatorHost(Host):
         self.gone_life: defaultdict[str, int] = defaultdict(int)
         self.wake_s: float | None = None
         self.ctrl: list[cdo.SendToCtrl] = []
-        self.tor_runs: dict[int, dict[str, Any]] = {}
+        self.tor_runs = {}
         started = cev.Started(
             bytes([self.life]) * 32, (), (), self.progress, tuple(self.plan.values()), secret=b"s" * 32
         )
@@ -393,24 +401,6 @@ class CoordinatorHost(Host):
         for name, session in self.sessions.items():
             if session.phase is not LinkPhase.DOWN:
                 self.world.measurers[name].drop_link("connection reset")
-
-    def start_tor(self) -> None:
-        self.tor_life += 1
-        self.say(TorCameUp())
-
-    def kill_tor(self) -> None:
-        self.lose_tor("it ended with status -9")
-        self.soon(1.0, self.start_tor)
-
-    def hang_tor(self) -> None:
-        """Another control connection takes over: what was begun on the old one ends."""
-        self.lose_tor("it did not answer in time")
-        self.start_tor()
-
-    def lose_tor(self, reason: str) -> None:
-        self.tor_life += 1
-        self.tor_runs.clear()
-        self.say(TorWasLost(reason))
 
     # --- sessions ---
 
@@ -547,13 +537,6 @@ class CoordinatorHost(Host):
         return next(answer.data for answer in self.ctrl[before:] if answer.kind != "EVENT")
 
     # --- its Tor client ---
-
-    def tor_soon(self, action: Callable[[], None], delay_s: float | None = None) -> None:
-        life = self.tor_life
-        self.soon(
-            self.tor_delay_s if delay_s is None else delay_s,
-            lambda: action() if life == self.tor_life else None,
-        )
 
     def tor_command(self, effect: SendTorCommand) -> None:
         words = effect.line.split()
