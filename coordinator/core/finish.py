@@ -37,7 +37,9 @@ def move_on(state: State, meas: Measurement, trigger: Trigger, now: Now) -> list
 
 
 def complete(state: State, meas: Measurement, now: Now) -> list[Effect]:
-    """Sum up an ACTIVE measurement; too many missing seconds make it a failure."""
+    """Sum up an ACTIVE measurement; too many missing seconds make it a failure, as does what is suspected."""
+    if meas.suspicion is not None:
+        return fail(state, meas, meas.suspicion, now)
     reports = [share.reports for share in meas.shares.values()]
     summed = aggregate(state.params.duration_s, reports, meas.background, state.params.background_ratio)
     if isinstance(summed, Failure):

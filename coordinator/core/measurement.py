@@ -69,6 +69,9 @@ DEADLINES: dict[Phase, Callable[[Params], float]] = {
 }
 """Phase -> seconds after which it has failed; the set-up phases together have SETUP_S."""
 
+GRACE_S = 1.0
+"""So long the Tor client's own reason is awaited once a circuit has closed, or a measurer has blamed the relay."""
+
 SETTING_UP = frozenset({Phase.LAUNCHING, Phase.PARAMS, Phase.CONNECTING, Phase.STARTING})
 """The phases before the traffic."""
 
@@ -151,8 +154,8 @@ class Measurement:
     """The relay or the Tor client said that it is over."""
     shown_second: int = 0
     """The last second that watchers were told of."""
-    circuit_lost: str | None = None
-    """Why the coordinator's circuit closed, while the Tor client's own reason is awaited."""
+    suspicion: Failure | None = None
+    """Why it fails at its deadline, while the Tor client is awaited, which may know better (see `suspect`)."""
     failure: Failure | None = None
     """Why it failed."""
     record: MeasurementRecord | None = None
@@ -172,11 +175,23 @@ class Measurement:
             self.phase = Phase.CONNECTING
 
     def set_deadline(self, now: Now, params: Params) -> None:
-        """The deadline of the phase that begins now."""
+        """The deadline of the phase that begins now; a suspicion keeps its own."""
+        if self.suspicion is not None and self.phase in RUNNING:
+            return
         limit_s = DEADLINES[self.phase](params) if self.phase in DEADLINES else 0.0
         self.deadline_s = now.mono_s + limit_s
         if self.phase in SETTING_UP:
             self.deadline_s = min(self.deadline_s, self.begun.mono_s + SETUP_S)
+
+    def suspect(self, failure: Failure, now: Now) -> None:
+        """Fail with `failure` unless the Tor client says within GRACE_S what happened; the first suspicion counts.
+
+        Of one event several are told: when the coordinator's Tor client dies, the relay ends the measurement for all,
+        and a measurer's word of that may be here first.
+        """
+        if self.suspicion is None:
+            self.suspicion = failure
+            self.deadline_s = min(self.deadline_s, now.mono_s + GRACE_S)
 
     @property
     def allocated_bytes(self) -> int:

@@ -218,26 +218,24 @@ def _next_slot(state: State, utc_s: float) -> float:
 def _on_deadline(state: State, meas: Measurement, now: Now) -> list[Effect]:
     if meas.phase is Phase.SAVING:
         return give_up_saving(state, meas, now)
-    if meas.phase is Phase.ACTIVE and meas.circuit_lost is None:
-        return _late_reports(state, meas, now)
-    waited = meas.circuit_lost or _WAITED_FOR[meas.phase]
-    late_measurer = meas.circuit_lost is None and meas.phase is Phase.CONNECTING
-    return fail(state, meas, Failure(_blame(meas), waited, by_measurer=late_measurer), now)
+    if meas.suspicion is not None:
+        return fail(state, meas, meas.suspicion, now)
+    return (
+        _late_reports(state, meas, now)
+        if meas.phase is Phase.ACTIVE
+        else fail(state, meas, _LATE[meas.phase], now)
+    )
 
 
-_WAITED_FOR = {
-    Phase.LAUNCHING: "the Tor client did not answer in time",
-    Phase.PARAMS: "the relay did not answer MEAS_PARAMS in time",
-    Phase.CONNECTING: "a measurer did not connect to the relay in time",
-    Phase.STARTING: "the Tor client did not start the measurement in time",
-    Phase.ACTIVE: "the circuit was lost",
+_LATE = {
+    Phase.LAUNCHING: Failure(ErrorKind.LOCAL, "the Tor client did not answer in time"),
+    Phase.PARAMS: Failure(ErrorKind.PEER, "the relay did not answer MEAS_PARAMS in time"),
+    Phase.CONNECTING: Failure(
+        ErrorKind.NETWORK, "a measurer did not connect to the relay in time", by_measurer=True
+    ),
+    Phase.STARTING: Failure(ErrorKind.LOCAL, "the Tor client did not start the measurement in time"),
 }
-
-
-def _blame(meas: Measurement) -> ErrorKind:
-    if meas.circuit_lost is not None or meas.phase is Phase.CONNECTING:
-        return ErrorKind.NETWORK
-    return ErrorKind.PEER if meas.phase is Phase.PARAMS else ErrorKind.LOCAL
+"""What has failed when a phase of the set-up is over its time."""
 
 
 def _late_reports(state: State, meas: Measurement, now: Now) -> list[Effect]:

@@ -25,8 +25,6 @@ from flashflow.wire import messages as wire
 BEGIN_TIMEOUT_S = 5.0
 EARLY_S = 1.0
 """A relay may end, and a background report may come, this much before its time."""
-CIRC_GRACE_S = 1.0
-"""After the circuit closed, the Tor client's own reason is awaited for so long."""
 
 
 def on_up(state: State, event: TorCameUp, now: Now) -> list[Effect]:
@@ -113,8 +111,8 @@ def on_circ(state: State, event: tor.CircEvent, now: Now) -> list[Effect]:
         if meas.circ_id == event.circ_id and meas.phase in RUNNING and event.status in ("CLOSED", "FAILED"):
             if meas.phase is Phase.ACTIVE and meas.started and now.mono_s >= _earliest_end(state, meas):
                 return []
-            meas.circuit_lost = f"the circuit to the relay was closed ({event.reason or 'no reason given'})"
-            meas.deadline_s = min(meas.deadline_s, now.mono_s + CIRC_GRACE_S)
+            reason = f"the circuit to the relay was closed ({event.reason or 'no reason given'})"
+            meas.suspect(Failure(ErrorKind.NETWORK, reason), now)
     return []
 
 

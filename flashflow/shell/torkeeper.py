@@ -79,7 +79,7 @@ class TorKeeper:
             await driver.start(self._argv, child_environment())
             self._driver = driver
             self._on_up()
-            reason = await lost
+            self._on_lost(await lost)
         except FlashFlowError as error:
             log.error("%s (trying again in %.0f s)", error.reason, delay_s)
             self._on_failed(error.reason)
@@ -87,7 +87,6 @@ class TorKeeper:
         finally:
             self._driver = None
             await asyncio.shield(driver.close())
-        self._on_lost(reason)
         return True
 
     def _driver_replaced(self, reason: str) -> None:

@@ -146,6 +146,7 @@ def test_the_relays_fault_fails_it_even_late(world: World) -> None:
         meas_id=meas_id, code="MEASUREMENT_FAILED", kind=ErrorKind.PEER, reason="echo wrong"
     )
     world.say(ev.MeasurerSaid("m1", message))
+    world.sleep(1.1)
     assert world.store()["failure"]["kind"] == "peer"
 
 
@@ -483,6 +484,7 @@ def held_against(world: World) -> tuple[int, int, bool]:
 def failed_by(world: World, code: str, kind: ErrorKind) -> dict[str, Any]:
     meas_id = world.to_phase("active")
     world.say(ev.MeasurerSaid("m1", wire.Failure(meas_id=meas_id, code=code, kind=kind, reason="so it is")))
+    world.sleep(1.1)  # what is held against the relay waits for what the Tor client has to say
     return world.store()["failure"]
 
 

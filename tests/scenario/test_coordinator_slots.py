@@ -9,6 +9,7 @@ from flashflow.model.errors import ErrorKind
 from flashflow.model.ids import Fingerprint
 from flashflow.model.relay import RelayInfo
 from flashflow.model.results import Failure
+from flashflow.torctl import events as tor
 from flashflow.torctl.client import SendTorCommand, TorCameUp, TorWasLost
 from flashflow.wire import messages as wire
 from support.coordinator_world import MIDNIGHT, World, relay
@@ -33,9 +34,7 @@ def begun(world: World) -> list[Fingerprint]:
 def fail_all(world: World) -> None:
     """Every running measurement ends at once, by its relay's fault."""
     for meas in list(world.core.state.measurements.values()):
-        name = next(iter(meas.shares))
-        message = wire.Failure(meas_id=meas.meas_id, code="LAUNCH_CIRCS", kind=ErrorKind.PEER, reason="x")
-        world.say(ev.MeasurerSaid(name, message))
+        world.say(tor.MeasEnd(meas.meas_id, False, "REFUSED_OTHER"))
         world.say(ev.MeasurementStored(meas.meas_id))
 
 
