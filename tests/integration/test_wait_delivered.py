@@ -1,7 +1,6 @@
 """At its end a measurer waits until its last words are taken over, whatever becomes of the connection meanwhile."""
 
 import asyncio
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,9 @@ from support.both_loops import both_loops
 from support.keyring import Keyring
 from support.session_net import running
 from support.wire_pair import failure, report
+
+FOR_EVER_S = 1e6
+"""A wait of this length does not end within the test's own limit."""
 
 
 @pytest.fixture
@@ -55,11 +57,9 @@ async def test_a_session_that_ends_leaves_nothing_to_wait_for(keys: Keyring) -> 
         client.cut()
         client.session.send(report(1))
         net.server._peers.clear()
-        begun_s = time.monotonic()
-        await client.session.wait_delivered(10.0)
+        await client.session.wait_delivered(FOR_EVER_S)
         assert client.session.pending == 0
         assert net.told.of(PeerMessage) == []
-        assert time.monotonic() - begun_s < 5.0
 
 
 @both_loops
@@ -68,12 +68,8 @@ async def test_nobody_waits_longer_than_asked_for_a_coordinator_that_stays_away(
         client = net.client("m1")
         await client.told.wait_of(Connected)
         await net.server.close()
-        client.session.send(failure(None))
-        begun_s = time.monotonic()
-        await client.session.wait_delivered(10.0)
-        assert time.monotonic() - begun_s < 5.0, (
-            "that it leaves is no news to a coordinator that is not there"
-        )
+        client.session.send(failure(None))  # that it leaves is no news to a coordinator that is not there
+        await client.session.wait_delivered(FOR_EVER_S)
         client.session.send(report(1))
         await client.session.wait_delivered(0.3)
         assert client.session.pending == 2
