@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -169,6 +170,10 @@ class TorNode:
         shutil.rmtree(self.data / "keys")
         for path in self.data.glob("fingerprint*"):
             path.unlink()
+
+    def reload(self) -> None:
+        """Have it read its torrc again, and try again at once what it could not fetch before."""
+        os.kill(self.pid, signal.SIGHUP)
 
     def control(self) -> Address:
         """Where it takes control connections, once it does; the cookie is in its data directory."""

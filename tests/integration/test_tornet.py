@@ -16,6 +16,7 @@ from coordinator.outputs.v3bw_file import publish
 from flashflow.demo.child import Child, stop_all
 from flashflow.demo.tor_report import is_carried
 from flashflow.model.errors import LocalError
+from flashflow.model.ids import Fingerprint
 from flashflow.model.units import BYTES_PER_MBIT
 from flashflow.orlink.cells import Cell, Command, encode_cell
 from flashflow.shell.parent import child_environment
@@ -76,19 +77,25 @@ def test_relays_have_their_limits_and_addresses(networks: dict[str, TorNetwork],
     }
 
 
-@net
-@pytest.mark.parametrize("host", ADDRESSES)
-def test_the_consensus_takes_its_weights_from_the_v3bw_file(
-    networks: dict[str, TorNetwork], host: str
-) -> None:
-    network = networks[host]
+def publish_weights(network: TorNetwork) -> tuple[dict[Fingerprint, int], str]:
+    """A v3bw file for the authorities: its weights and its text."""
     weights = {node.fingerprint(): 1234 + 1000 * n for n, node in enumerate(network.relays)}
-    logged = {node: len(node.log_text()) for node in network.authorities}
     rows = "".join(f"node_id=${fp} bw={weight}\n" for fp, weight in weights.items())
     text = f"{int(time.time())}\nversion=1.9.0\nsoftware=flashflow\n=====\n{rows}"
     publish(text, network.authorities[0].folder.parent / "v3bw", time.time())
-    network.wait_consensus(lambda found: is_carried(weights, found), 80)
-    for node in network.authorities:
+    return weights, text
+
+
+@net
+def test_the_consensus_takes_its_weights_from_the_v3bw_file(networks: dict[str, TorNetwork]) -> None:
+    both = [networks[host] for host in ADDRESSES]
+    authorities = [node for network in both for node in network.authorities]
+    logged = {node: len(node.log_text()) for node in authorities}
+    published = [publish_weights(network) for network in both]
+    for network, (weights, _) in zip(both, published, strict=True):
+        network.wait_consensus(lambda found, weights=weights: is_carried(weights, found), 80)
+    texts = [text for network, (_, text) in zip(both, published, strict=True) for _ in network.authorities]
+    for node, text in zip(authorities, texts, strict=True):
         assert fetch(node.directory, BANDWIDTH_PATH) == text.encode()
         warned = [line for line in node.log_text()[logged[node] :].splitlines() if "[notice]" not in line]
         # not of weights: "Too much Middle bandwidth on the network" is what tor says of any network as small

@@ -1,7 +1,5 @@
 """A whole deployment beside a private network of stock tor, what tests do to its tors, and what each counted and kept."""
 
-import os
-import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -146,7 +144,7 @@ def reject(network: TorNetwork, relay: TorRelay) -> None:
     """Have every authority leave a relay out of its votes."""
     for node in network.authorities:
         (node.data / "approved-routers").write_text(f"!reject {relay.fingerprint}\n")
-        os.kill(node.pid, signal.SIGHUP)
+        node.reload()
 
 
 def complaints(node: TorNode, since: int = 0) -> list[str]:
