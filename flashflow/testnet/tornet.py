@@ -137,6 +137,8 @@ class TorNetwork:
         """Make keys, start every tor. Raises LocalError."""
         self.directory_lines = [
             "TestingTorNetwork 1",
+            "FetchDirInfoEarly 1",
+            "FetchDirInfoExtraEarly 1",
             *(make_authority(node, _ports(node)) for node in self.authorities),
         ]
         common = [

@@ -23,7 +23,8 @@ LONELY = ("TestingTorNetwork 1", f"DirAuthority nobody orport=1 v3ident={NOBODY}
 def network_of(authority: RealTor) -> tuple[str, ...]:
     """A client's torrc lines for the network of `authority`."""
     lines = (authority.folder / "torrc").read_text().splitlines()
-    return ("TestingTorNetwork 1", *(line for line in lines if line.startswith("DirAuthority ")))
+    authorities = (line for line in lines if line.startswith("DirAuthority "))
+    return ("TestingTorNetwork 1", "FetchDirInfoEarly 1", "FetchDirInfoExtraEarly 1", *authorities)
 
 
 class Told:
