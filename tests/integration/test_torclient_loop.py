@@ -421,7 +421,7 @@ async def test_the_live_networks_defences_take_no_notice(networks, tmp_path):
     with far_end_process(tmp_path, fingerprint_of(target)) as (_, far_ends):
         async with TorClient(tmp_path / "client") as client:
             for _ in range(2):
-                looped = await loop_through(client, target, far_ends, n_circs=20, dur_s=4)
+                looped = await loop_through(client, target, far_ends, n_circs=20, dur_s=2)
                 assert looped.end.success
         closed = [event.reason for event in client.events if getattr(event, "status", "") == "CLOSED"]
     acted = node.defences()
@@ -446,7 +446,7 @@ async def test_a_network_that_allows_less_is_heeded_and_who_does_not_is_refused(
     with far_end_process(tmp_path, fingerprint_of(target)) as (_, far_ends):
         async with TorClient(tmp_path / "client") as client:
             for _ in range(2):
-                looped = await loop_through(client, target, far_ends, n_circs=n_circs, dur_s=4, limits=limits)
+                looped = await loop_through(client, target, far_ends, n_circs=n_circs, dur_s=2, limits=limits)
                 assert looped.end.success
         heeded = node.defences()
         with ExitStack() as held:
