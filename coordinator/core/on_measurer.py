@@ -46,13 +46,12 @@ def fail_share(state: State, meas: Measurement, share: Share, failure: Failure, 
     if share.failure is not None or meas.phase not in RUNNING or state.params.duration_s in share.reports:
         return []
     share.failure = failure
-    if meas.suspicion is not None and not failure.forged:
-        return []
-    if failure.kind is ErrorKind.PEER and not failure.forged and meas.mode == "echo":
-        meas.suspect(failure, now)
-        return []
     missing = state.params.duration_s - len(share.reports)
     relays_fault = failure.kind is ErrorKind.PEER
+    suspected = meas.suspicion is not None or (relays_fault and meas.mode == "echo")
+    if suspected and not failure.forged:
+        meas.suspect(failure, now)
+        return []
     if meas.phase is not Phase.ACTIVE or relays_fault or missing > max_left_out(state.params.duration_s):
         return fail(state, meas, failure, now)
     return complete(state, meas, now) if has_all_reports(state, meas) else []

@@ -220,11 +220,9 @@ def _on_deadline(state: State, meas: Measurement, now: Now) -> list[Effect]:
         return give_up_saving(state, meas, now)
     if meas.suspicion is not None:
         return fail(state, meas, meas.suspicion, now)
-    return (
-        _late_reports(state, meas, now)
-        if meas.phase is Phase.ACTIVE
-        else fail(state, meas, _LATE[meas.phase], now)
-    )
+    if meas.phase is Phase.ACTIVE:
+        return _late_reports(state, meas, now)
+    return fail(state, meas, _LATE[meas.phase], now)
 
 
 _LATE = {

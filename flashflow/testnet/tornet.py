@@ -37,6 +37,8 @@ INITIAL_INTERVAL_S = 5
 """The same until there is one."""
 VOTE_AT_S = 3
 """How far into that interval the authorities vote."""
+EVERY_TOR_LINES = ("TestingTorNetwork 1", "FetchDirInfoEarly 1", "FetchDirInfoExtraEarly 1")
+"""torrc lines of every tor in a private network, a client too: a new consensus is fetched as soon as it is there."""
 CONSENSUS_POLL_S = 0.25
 READY_S = 60.0
 """Longest time from launch to a consensus with every relay; 5 to 10 s are usual."""
@@ -136,9 +138,7 @@ class TorNetwork:
     def launch(self) -> None:
         """Make keys, start every tor. Raises LocalError."""
         self.directory_lines = [
-            "TestingTorNetwork 1",
-            "FetchDirInfoEarly 1",
-            "FetchDirInfoExtraEarly 1",
+            *EVERY_TOR_LINES,
             *(make_authority(node, _ports(node)) for node in self.authorities),
         ]
         common = [

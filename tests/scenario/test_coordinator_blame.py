@@ -82,7 +82,7 @@ def test_the_others_last_reports_make_no_result_of_it(world: World) -> None:
     assert fault(world.store()["failure"]) == ("relay", False)
 
 
-def test_it_does_not_outlive_the_phase_in_which_it_came(world: World) -> None:
+def test_a_phase_that_begins_meanwhile_gives_it_no_more_time(world: World) -> None:
     """A measurer that was connected blames the relay while another one is still connecting."""
     meas_id = world.to_phase("connecting")
     for name in ("m1", "m2"):

@@ -13,6 +13,7 @@ from flashflow.model.network import Consensus, ConsensusHeader
 from flashflow.model.relay import RelayInfo
 from flashflow.shell.files import make_private_dir
 from flashflow.shell.torcontrol import ControlPlace
+from flashflow.testnet.tornet import EVERY_TOR_LINES
 from support.real_tor import RealTor
 
 NOBODY = "1" * 40
@@ -23,8 +24,7 @@ LONELY = ("TestingTorNetwork 1", f"DirAuthority nobody orport=1 v3ident={NOBODY}
 def network_of(authority: RealTor) -> tuple[str, ...]:
     """A client's torrc lines for the network of `authority`."""
     lines = (authority.folder / "torrc").read_text().splitlines()
-    authorities = (line for line in lines if line.startswith("DirAuthority "))
-    return ("TestingTorNetwork 1", "FetchDirInfoEarly 1", "FetchDirInfoExtraEarly 1", *authorities)
+    return (*EVERY_TOR_LINES, *(line for line in lines if line.startswith("DirAuthority ")))
 
 
 class Told:

@@ -148,6 +148,9 @@ def reject(network: TorNetwork, relay: TorRelay) -> None:
 
 
 def complaints(node: TorNode, since: int = 0) -> list[str]:
-    """What an authority has logged about the bandwidth file, from that byte of its log on."""
+    """What an authority has logged about the bandwidth file, from that byte of its log on.
+
+    Not of weights: "Too much Middle bandwidth on the network" is what tor says of any network as small.
+    """
     lines = [line for line in node.log_text()[since:].splitlines() if "[notice]" not in line]
     return [line for line in lines if "easured" in line or ("andwidth" in line and "ile" in line)]
