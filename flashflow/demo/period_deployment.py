@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from flashflow.demo.deployment import DIRECTORY, Deployment, RunningRelay
-from flashflow.demo.period_plan import PeriodPlan, slot_length
+from flashflow.demo.period_plan import PeriodPlan, next_period_utc_s, slot_length
 from flashflow.demo.team import TeamSettings
 from flashflow.model.ids import Fingerprint
 from flashflow.model.units import from_mbps
@@ -61,6 +61,12 @@ class PeriodDeployment(Deployment):
         return replace(
             super().settings(), slot_s=self.slot_s, period_s=self.period_s, directory=schedule + often
         )
+
+    def start_team(self, settings: TeamSettings) -> None:
+        """In the last slot before the period: at the begin of it, a schedule would be made for what is left of the last."""
+        begin_utc_s = next_period_utc_s(self.period_s, time.time() + LEAD_S)
+        time.sleep(max(0.0, begin_utc_s - self.slot_s - time.time()))
+        super().start_team(settings)
 
     def relay_options(self) -> dict[str, str]:
         """They count measurements within less than a period, for their window slides and the coordinator's does not."""

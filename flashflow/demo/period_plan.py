@@ -91,7 +91,11 @@ def slot_length(plan: PeriodPlan, ready_utc_s: float) -> int:
     """
 
     def last_slot_utc_s(slot_s: int) -> int:
-        period_s = slot_s * plan.n_slots
-        return math.ceil(ready_utc_s / period_s) * period_s + (plan.n_slots - 1) * slot_s
+        return next_period_utc_s(plan.n_slots * slot_s, ready_utc_s) + (plan.n_slots - 1) * slot_s
 
     return min(range(plan.shortest_slot_s, plan.shortest_slot_s + SPARE_SLOT_S + 1), key=last_slot_utc_s)
+
+
+def next_period_utc_s(period_s: int, ready_utc_s: float) -> int:
+    """When the first period after `ready_utc_s` begins."""
+    return math.ceil(ready_utc_s / period_s) * period_s

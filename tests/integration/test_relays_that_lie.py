@@ -36,9 +36,11 @@ LIES = (
     "background=1",
     "oversize",
     "burst",
+    "burst=0.075",
     "store",
     "background",
     "burst+background",
+    "burst=0.075+background",
     "store+background",
     "stall+background",
     "drip+background",
@@ -106,11 +108,21 @@ def test_an_honest_relay_is_measured_right_and_so_is_one_whose_padding_is_huge(
 
 
 def test_the_median_alone_would_have_been_too_much(events: dict[str, list[dict[str, Any]]]) -> None:
-    """So it is not for want of a lie that a relay which holds back and bursts gained no more."""
-    for lie, bound in (("burst", MOST), ("burst+background", BELIEVED * MOST)):
-        seconds = [event["total_bytes"] for event in events[lie] if event["event"] == "second"]
-        assert len(seconds) == SECONDS
-        assert median(seconds) > bound * RATE_MBPS * MBPS, lie
+    """So it is not for want of a lie that a relay which holds back and bursts gained no more.
+
+    Of two, the one that gained most by it: who holds back all that is outstanding, which is never quite the same, has
+    nothing to carry for an instant and loses by it.
+    """
+    for lies, bound in (
+        (("burst", "burst=0.075"), MOST),
+        (("burst+background", "burst=0.075+background"), BELIEVED * MOST),
+    ):
+        medians = []
+        for lie in lies:
+            seconds = [event["total_bytes"] for event in events[lie] if event["event"] == "second"]
+            assert len(seconds) == SECONDS
+            medians.append(median(seconds))
+        assert max(medians) > bound * RATE_MBPS * MBPS, medians
 
 
 def test_they_do_what_they_are_called(events: dict[str, list[dict[str, Any]]]) -> None:

@@ -272,7 +272,7 @@ CHEATS: dict[str, tuple[type[RelayServer], str | None]] = {
     "hasty": (Hasty, None),
     "refuse": (Refuse, None),
     "silent": (Silent, None),
-    "burst": (Burst, "hold_s"),
+    "burst": (Burst, "late_s"),
     "store": (Store, "late_s"),
     "stall": (Stall, None),
     "drip": (Drip, None),

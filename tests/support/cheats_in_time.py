@@ -57,20 +57,6 @@ class Timed(RelayServer):
         return super()._write(link, limit_bytes if room is None else min(limit_bytes, room))
 
 
-class Burst(Timed):
-    """Of three seconds it holds back the end of the first, and lets about half of it go in each of the others."""
-
-    hold_s = 0.12
-
-    def room(self, link, now_s):
-        second = self.second(now_s)
-        if second is None:
-            return None
-        at = second % 3
-        held = 1 - self.hold_s <= at < 1 or 2 - self.hold_s * 0.4 <= at < 2
-        return 0 if held else None
-
-
 class Store(Timed):
     """Is `late_s` late with everything from the handshake on, so that much is sent to it; catches up in 16 seconds."""
 
@@ -99,11 +85,24 @@ class Store(Timed):
     def room(self, link, now_s):
         if link.role is not Role.MEASURER:  # a handshake
             return None if now_s >= self.due_s.setdefault(link.number, now_s + self.late_s) else 0
-        caught_up = max(0.0, (self.second(now_s) or 0.0) / SPREAD_S)
-        until_s = now_s - self.late_s * max(0.0, 1 - caught_up)
+        until_s = now_s - self.late_s * self.held(max(0.0, self.second(now_s) or 0.0))
         while self.came and self.came[0][0] <= until_s:
             self.may_send_bytes = self.came.pop(0)[1]
         return self.may_send_bytes - self.sent_bytes
+
+    def held(self, second: float) -> float:
+        """How late it is then, in `late_s`."""
+        return max(0.0, 1 - second / SPREAD_S)
+
+
+class Burst(Store):
+    """Of three seconds it holds back a part of the first, and lets half of that go in each of the others."""
+
+    late_s = 0.08  # about a tenth of a second may be outstanding
+
+    def held(self, second):
+        at = second % 3
+        return at if at < 1 else (3 - at) / 2
 
 
 class Stall(Timed):

@@ -1,12 +1,24 @@
 """Slots, period and team of the demo of the schedule."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.core.params import Params
-from flashflow.demo.period_plan import ALLOCATED, SPARE_SLOT_S, PeriodPlan, make_period_plan, slot_length
+from flashflow.demo import period_deployment
+from flashflow.demo.period_plan import (
+    ALLOCATED,
+    SPARE_SLOT_S,
+    PeriodPlan,
+    make_period_plan,
+    next_period_utc_s,
+    slot_length,
+)
 from flashflow.demo.plan import MEASURERS
+from flashflow.demo.team import Team
 from flashflow.model.errors import UsageError
 from flashflow.model.timing import DRAIN_S, SETUP_S
 
@@ -63,3 +75,23 @@ def test_the_period_begins_soon(ready_utc_s: float) -> None:
     shortest_wait_s = -ready_utc_s % (made.shortest_slot_s * made.n_slots)
     later_s = (made.n_slots - 1) * (slot_s - made.shortest_slot_s)
     assert wait_s + later_s <= shortest_wait_s
+
+
+@pytest.mark.parametrize("now_utc_s", [1.8e9 + 7.3 * i for i in range(40)])
+def test_the_team_starts_in_the_last_slot_before_the_period(
+    now_utc_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slot that began before would be in the schedule of the period before."""
+    clock = SimpleNamespace(now_utc_s=now_utc_s, started_utc_s=[])
+
+    def sleep(seconds: float) -> None:
+        clock.now_utc_s += seconds
+
+    monkeypatch.setattr(period_deployment, "time", SimpleNamespace(time=lambda: clock.now_utc_s, sleep=sleep))
+    monkeypatch.setattr(Team, "start_team", lambda *_: clock.started_utc_s.append(clock.now_utc_s))
+    deployment = period_deployment.PeriodDeployment(plan(), tmp_path)
+    deployment.start_team(deployment.settings())
+    (started_utc_s,) = clock.started_utc_s
+    begin_utc_s = next_period_utc_s(deployment.period_s, started_utc_s)
+    assert period_deployment.LEAD_S <= begin_utc_s - started_utc_s <= deployment.slot_s
+    assert begin_utc_s == next_period_utc_s(deployment.period_s, now_utc_s + period_deployment.LEAD_S)
