@@ -9,8 +9,9 @@ from math import ceil
 
 from coordinator.core import effects as do
 from coordinator.core.effects import Effect
-from coordinator.core.finish import tell_watchers
-from coordinator.core.measurement import Measurement, Share
+from coordinator.core.events import ProgressStored
+from coordinator.core.finish import move_on, tell_watchers
+from coordinator.core.measurement import Measurement, Phase, Share, Trigger
 from coordinator.core.planning import count_run, done_with, may_run
 from coordinator.core.state import Measurer, Request, State
 from flashflow.model.circuits import echo_circuits, loop_circuits
@@ -129,13 +130,27 @@ def _start(state: State, request: Request, rates: dict[str, int], now: Now) -> l
     state.measurements[meas.meas_id] = meas
     count_run(state, relay.fingerprint)
     state.unsaved = True
-    first = _launch(state, meas) if meas.mode == "echo" else connect_all(state, meas)
     meas.set_deadline(now, state.params)
-    return [
-        do.info(f"measurement {meas.meas_id} of {relay.nickname} {relay.fingerprint} begins ({meas.mode})"),
-        *tell_watchers(meas, {"event": "phase", "meas_id": meas.meas_id, "phase": meas.phase.value}),
-        *first,
-    ]
+    return tell_watchers(meas, {"event": "phase", "meas_id": meas.meas_id, "phase": meas.phase.value})
+
+
+def on_progress_stored(state: State, event: ProgressStored, now: Now) -> list[Effect]:
+    """It is on disk that these measurements begin: if this process ends, the next one knows of them."""
+    effects: list[Effect] = []
+    for meas in map(state.measurements.get, event.in_work):
+        if meas is not None and meas.phase is Phase.RECORDING:
+            effects += _set_up(state, meas, now)
+    return effects
+
+
+def _set_up(state: State, meas: Measurement, now: Now) -> list[Effect]:
+    relay = meas.relay
+    begins = do.info(
+        f"measurement {meas.meas_id} of {relay.nickname} {relay.fingerprint} begins ({meas.mode})"
+    )
+    if meas.mode == "echo":
+        return [begins, *move_on(state, meas, Trigger.LAUNCH, now), *_launch(state, meas)]
+    return [begins, *move_on(state, meas, Trigger.CONNECT, now), *connect_all(state, meas)]
 
 
 def _launch(state: State, meas: Measurement) -> list[Effect]:

@@ -55,7 +55,7 @@ class SaveMeasurement:
 
 @dataclass(frozen=True, slots=True)
 class SaveProgress:
-    """Remember what a restart has to know, all of it or nothing; StoreFailed tells of a failure only."""
+    """Remember what a restart has to know, all of it or nothing; ProgressStored or StoreFailed tells the outcome."""
 
     progress: Progress
     """Where the service is."""

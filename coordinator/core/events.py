@@ -175,6 +175,14 @@ class MeasurementNotStored:
 
 
 @dataclass(frozen=True, slots=True)
+class ProgressStored:
+    """Plan and progress are on disk."""
+
+    in_work: tuple[MeasId, ...]
+    """The measurements that a restart knows to have begun."""
+
+
+@dataclass(frozen=True, slots=True)
 class StoreFailed:
     """Plan and progress could not be written; the log has it."""
 

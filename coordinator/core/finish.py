@@ -9,7 +9,7 @@ from coordinator.core.aggregate import Aggregate, aggregate
 from coordinator.core.effects import Effect
 from coordinator.core.events import InWork, MeasurementNotStored, MeasurementStored, StoreFailed
 from coordinator.core.measurement import DEADLINES, RUNNING, Measurement, Phase, Trigger
-from coordinator.core.planning import ended
+from coordinator.core.planning import ended, take_back_run
 from coordinator.core.state import Request, State
 from coordinator.core.views import failure_view, result_view
 from flashflow.model.clock import Now
@@ -57,6 +57,8 @@ def fail(state: State, meas: Measurement, failure: Failure, now: Now) -> list[Ef
     if meas.phase not in RUNNING:
         return []
     meas.failure = failure
+    if meas.recorded_s is None:
+        take_back_run(state, meas.relay.fingerprint)
     return [
         do.warn(
             f"measurement {meas.meas_id} of {meas.relay.nickname} failed ({failure.kind}): {failure.reason}"
@@ -224,6 +226,8 @@ def _forget(state: State, meas: Measurement, record: MeasurementRecord, now: Now
 
 def _stop_parts(state: State, meas: Measurement) -> list[Effect]:
     """Nothing of it goes on anywhere: the Tor client and each measurer that may still be at it hear so."""
+    if meas.recorded_s is None:
+        return []  # nobody has heard of it
     stops: list[Effect] = [
         do.SendToMeasurer(share.name, wire.Stop(meas_id=meas.meas_id, reason=_stop_reason(meas)))
         for share in meas.unfinished

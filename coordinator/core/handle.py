@@ -6,7 +6,7 @@ from typing import Any
 from coordinator.core import effects as do
 from coordinator.core import events as ev
 from coordinator.core import finish, kept, on_ctrl, on_measurer, on_slot, on_tor
-from coordinator.core.assign import start_what_fits
+from coordinator.core.assign import on_progress_stored, start_what_fits
 from coordinator.core.effects import Effect
 from coordinator.core.params import Params
 from coordinator.core.state import State
@@ -40,6 +40,7 @@ HANDLERS: dict[type, Callable[[State, Any, Now], list[Effect]]] = {
     tor.EventError: on_tor.on_malformed,
     ev.MeasurementStored: finish.on_stored,
     ev.MeasurementNotStored: finish.on_not_stored,
+    ev.ProgressStored: on_progress_stored,
     ev.StoreFailed: finish.on_store_failed,
 }
 """Event -> its handler; an event that is not here is a bug and raises KeyError."""
@@ -57,7 +58,7 @@ class Coordinator:
         effects = HANDLERS[type(event)](self.state, event, now)
         effects += start_what_fits(self.state, now)
         state = self.state
-        effects = [*kept.save(state), *effects]  # the store hears first of what begins
+        effects = [*kept.save(state), *effects]  # the store hears first
         if state.draining and not state.measurements and not state.stopped:
             state.stopped = True
             effects.append(do.StopService())

@@ -23,6 +23,7 @@ from flashflow.wire import messages as wire
 class Phase(Enum):
     """Where a measurement is."""
 
+    RECORDING = "recording"  # the store is told that it begins; nobody else has heard of it
     LAUNCHING = "launching"  # the Tor client was told to launch the coordinator's circuit
     PARAMS = "params"  # circuit and MEAS_PARAMS under way, the relay's answer awaited
     CONNECTING = "connecting"  # the measurers build their circuits
@@ -35,6 +36,8 @@ class Phase(Enum):
 class Trigger(Enum):
     """What moves a measurement on."""
 
+    LAUNCH = "launch"
+    CONNECT = "connect"
     LAUNCHED = "launched"
     ACCEPTED = "accepted"
     ALL_CONNECTED = "all connected"
@@ -45,6 +48,9 @@ class Trigger(Enum):
 
 
 TRANSITIONS: dict[tuple[Phase, Trigger], Phase] = {
+    (Phase.RECORDING, Trigger.LAUNCH): Phase.LAUNCHING,
+    (Phase.RECORDING, Trigger.CONNECT): Phase.CONNECTING,  # loop: there is no coordinator's circuit
+    (Phase.RECORDING, Trigger.FAILED): Phase.SAVING,
     (Phase.LAUNCHING, Trigger.LAUNCHED): Phase.PARAMS,
     (Phase.LAUNCHING, Trigger.FAILED): Phase.SAVING,
     (Phase.PARAMS, Trigger.ACCEPTED): Phase.CONNECTING,
@@ -60,6 +66,7 @@ TRANSITIONS: dict[tuple[Phase, Trigger], Phase] = {
 }
 
 DEADLINES: dict[Phase, Callable[[Params], float]] = {
+    Phase.RECORDING: lambda params: 10.0,
     Phase.LAUNCHING: lambda params: 5.0,
     Phase.PARAMS: lambda params: 10.0,
     Phase.CONNECTING: lambda params: SETUP_S,
@@ -67,21 +74,24 @@ DEADLINES: dict[Phase, Callable[[Params], float]] = {
     Phase.ACTIVE: lambda params: params.warmup_s + params.duration_s + DRAIN_S,
     Phase.SAVING: lambda params: 60.0,
 }
-"""Phase -> seconds after which it has failed; the set-up phases together have SETUP_S."""
+"""Phase -> seconds after which it has failed; the set-up phases, which come after RECORDING, have SETUP_S together."""
 
 GRACE_S = 1.0
 """So long the Tor client's own reason is awaited once a circuit has closed, or a measurer has blamed the relay."""
 
 SETTING_UP = frozenset({Phase.LAUNCHING, Phase.PARAMS, Phase.CONNECTING, Phase.STARTING})
-"""The phases before the traffic."""
+"""The phases before the traffic in which others have a part."""
 
-RUNNING = frozenset({Phase.LAUNCHING, Phase.PARAMS, Phase.CONNECTING, Phase.STARTING, Phase.ACTIVE})
+KNOWN = SETTING_UP | {Phase.ACTIVE}
+"""The phases in which others have a part."""
+
+RUNNING = KNOWN | {Phase.RECORDING}
 """The phases in which a measurement can still fail."""
 
 MEASURER_LEGAL: dict[type, frozenset[Phase]] = {
     wire.ConnectedToRelay: frozenset({Phase.CONNECTING}),
     wire.BwReport: frozenset({Phase.ACTIVE}),
-    wire.Failure: RUNNING,
+    wire.Failure: KNOWN,
 }
 """Message -> the phases in which a participant may send it; while SAVING anything is too late, not wrong."""
 
@@ -89,7 +99,7 @@ TOR_LEGAL: dict[type, frozenset[Phase]] = {
     tor.ParamsSent: frozenset({Phase.LAUNCHING, Phase.PARAMS}),
     tor.ParamsOk: frozenset({Phase.LAUNCHING, Phase.PARAMS}),  # it may overtake the reply to the launch
     tor.BwReport: frozenset({Phase.ACTIVE}),
-    tor.MeasEnd: RUNNING,
+    tor.MeasEnd: KNOWN,
 }
 """FF_MEAS event -> the phases in which the Tor client may send it."""
 
@@ -125,7 +135,7 @@ class Measurement:
     relay: RelayInfo
     """The relay as it was known when this began."""
     mode: Mode
-    """`echo` (begins with LAUNCHING) or `loop` (no coordinator's circuit: begins with CONNECTING)."""
+    """`echo` (set up from LAUNCHING on) or `loop` (no coordinator's circuit: from CONNECTING on)."""
     begun: Now
     """When it began."""
     scheduled: bool
@@ -136,8 +146,10 @@ class Measurement:
     """What it could probably do when this began."""
     limited: bool
     """There is no more to load it with."""
-    phase: Phase = Phase.LAUNCHING
+    phase: Phase = Phase.RECORDING
     """Changed by advance() only."""
+    recorded_s: float | None = None
+    """Monotonic time at which it was on disk that it begins: the set-up begins then."""
     deadline_s: float = 0.0
     """Monotonic time at which the phase has failed."""
     early_answer: tor.ParamsOk | None = None
@@ -167,12 +179,10 @@ class Measurement:
 
     def advance(self, trigger: Trigger, now: Now, params: Params) -> None:
         """Change the phase. Raises KeyError for a pair that is not in the table: a bug."""
+        if self.phase is Phase.RECORDING and trigger is not Trigger.FAILED:
+            self.recorded_s = now.mono_s
         self.phase = TRANSITIONS[self.phase, trigger]
         self.set_deadline(now, params)
-
-    def __post_init__(self) -> None:
-        if self.mode == "loop":
-            self.phase = Phase.CONNECTING
 
     def set_deadline(self, now: Now, params: Params) -> None:
         """The deadline of the phase that begins now; a suspicion keeps its own."""
@@ -180,8 +190,8 @@ class Measurement:
             return
         limit_s = DEADLINES[self.phase](params) if self.phase in DEADLINES else 0.0
         self.deadline_s = now.mono_s + limit_s
-        if self.phase in SETTING_UP:
-            self.deadline_s = min(self.deadline_s, self.begun.mono_s + SETUP_S)
+        if self.phase in SETTING_UP and self.recorded_s is not None:
+            self.deadline_s = min(self.deadline_s, self.recorded_s + SETUP_S)
 
     def suspect(self, failure: Failure, now: Now) -> None:
         """Fail with `failure` unless the Tor client says within GRACE_S what happened; the first suspicion counts.

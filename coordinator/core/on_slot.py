@@ -226,6 +226,9 @@ def _on_deadline(state: State, meas: Measurement, now: Now) -> list[Effect]:
 
 
 _LATE = {
+    Phase.RECORDING: Failure(
+        ErrorKind.LOCAL, "the store did not take in time that it begins (see the coordinator's log)"
+    ),
     Phase.LAUNCHING: Failure(ErrorKind.LOCAL, "the Tor client did not answer in time"),
     Phase.PARAMS: Failure(ErrorKind.PEER, "the relay did not answer MEAS_PARAMS in time"),
     Phase.CONNECTING: Failure(

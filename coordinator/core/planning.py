@@ -365,6 +365,13 @@ def count_run(state: State, fingerprint: Fingerprint) -> None:
     mark(state, fingerprint)
 
 
+def take_back_run(state: State, fingerprint: Fingerprint) -> None:
+    """Its measurement did not begin after all."""
+    if state.period.runs.get(fingerprint, 0):
+        state.period.runs[fingerprint] -= 1
+        mark(state, fingerprint)
+
+
 def done_with(state: State, fingerprint: Fingerprint) -> None:
     """Nothing more in this period."""
     forget(state, fingerprint)

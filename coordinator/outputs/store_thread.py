@@ -82,14 +82,14 @@ class StoreThread:
         await self._loop.run_in_executor(self._thread, self._store.close)
         self._thread.shutdown()
 
-    def _run(self, work: Callable[[Any], object | None], argument: object) -> None:
+    def _run(self, work: Callable[[Any], object], argument: object) -> None:
         future = self._loop.run_in_executor(self._thread, functools.partial(work, argument))
         future.add_done_callback(self._done)
 
-    def _done(self, future: asyncio.Future[object | None]) -> None:
-        event = future.result()  # a bug in here goes to the loop's exception handler, which ends the process
-        if event is not None:
-            self._post(event)
+    def _done(self, future: asyncio.Future[object]) -> None:
+        self._post(
+            future.result()
+        )  # a bug in here goes to the loop's exception handler, which ends the process
 
     def _save(self, effect: do.SaveMeasurement) -> object:
         record = effect.record
@@ -99,7 +99,7 @@ class StoreThread:
             return ev.MeasurementNotStored(record.meas_id, error.reason)
         return ev.MeasurementStored(record.meas_id)
 
-    def _put_progress(self, effect: do.SaveProgress) -> object | None:
+    def _put_progress(self, effect: do.SaveProgress) -> object:
         progress = _PROGRESS.dump_python(effect.progress, mode="json")
         try:
             self._store.save_plan(effect.rows, whole=effect.whole, state={PROGRESS_KEY: progress})
@@ -107,7 +107,7 @@ class StoreThread:
             # Here, and not by the core: at the process' end nobody hears the event.
             log.error("the plan could not be stored: %s", error.reason)
             return ev.StoreFailed(error.reason)
-        return None
+        return ev.ProgressStored(tuple(left.meas_id for left in effect.progress.in_work))
 
     def _read(self, effect: do.ReadResults) -> object:
         try:

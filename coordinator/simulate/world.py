@@ -160,6 +160,9 @@ class World:
         self.outcomes.append(self._outcome(record))
         self._post(STORE_S, ev.MeasurementStored(MeasId(record.meas_id)))
 
+    def _save_progress(self, effect: do.SaveProgress) -> None:
+        self._post(0.0, ev.ProgressStored(tuple(left.meas_id for left in effect.progress.in_work)))
+
     def _outcome(self, record: MeasurementRecord) -> Outcome:
         return Outcome(
             record.fingerprint,
@@ -185,7 +188,7 @@ _OUTPUTS: dict[type, Callable[[World, Any], None]] = {
     do.WriteV3bw: World._write_v3bw,
     do.SendToMeasurer: World._to_measurer,
     do.SaveMeasurement: World._save,
-    do.SaveProgress: _nothing,
+    do.SaveProgress: World._save_progress,
     do.Log: _nothing,
     do.LogRefusal: _nothing,
 }

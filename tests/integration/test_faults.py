@@ -38,8 +38,9 @@ def test_a_measurer_is_killed(stack: FaultStack) -> None:
     stack.start_again("measurer1")
 
 
-@pytest.mark.parametrize("phase", ["connecting", "second"])
+@pytest.mark.parametrize("phase", ["launching", "second"])
 def test_the_coordinator_is_killed_and_goes_on(stack: FaultStack, phase: str) -> None:
+    """It is launched when a restart would know of it, not before."""
     with stack.measuring(stack.relays[0], phase) as events:
         stack.child("coordinator").kill()
         with pytest.raises(NetworkError):

@@ -17,7 +17,7 @@ from flashflow.torctl.client import TorCameUp, TorReplied, TorWasLost
 from flashflow.wire import messages as wire
 from support.coordinator_world import World, relay
 
-PHASES = ["launching", "params", "connecting", "starting", "active"]
+PHASES = ["recording", "launching", "params", "connecting", "starting", "active"]
 KNOWN = 0  # stands for the running measurement's id
 ids = st.sampled_from([KNOWN, KNOWN, KNOWN, 1, 2**32 - 1])
 names = st.sampled_from(["m1", "m2", "stranger"])
@@ -63,6 +63,8 @@ steps = st.one_of(
     st.just(TimerFired()),
     st.just(ev.RelaysLoaded((relay(2), relay(3)), RelayFilter())),
     st.just(ev.RelaysFailed("x")),
+    st.builds(ev.ProgressStored, st.tuples(ids)),
+    st.just(ev.StoreFailed("x")),
     st.builds(ev.V3bwWritten, st.integers(1, 12), st.none(), st.just(0), st.none()),
     st.builds(ev.ResultsRead, st.integers(1, 12), st.just(()), st.none()),
     st.builds(ev.CtrlClosed, st.just(1)),
@@ -86,6 +88,8 @@ def play(world: World, step: Any, known: int) -> None:
     if not isinstance(step, tuple):
         if getattr(step, "meas_id", None) == KNOWN:
             step = type(step)(known, *[getattr(step, name) for name in list(step.__slots__)[1:]])
+        if isinstance(step, ev.ProgressStored):
+            step = ev.ProgressStored(tuple(MeasId(meas_id or known) for meas_id in step.in_work))
         world.say(step)
         return
     kind, *rest = step

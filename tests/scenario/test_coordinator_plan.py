@@ -6,11 +6,14 @@ import pytest
 
 from coordinator.core import effects as do
 from coordinator.core import events as ev
+from coordinator.core.measurement import DEADLINES, Phase
 from coordinator.core.params import Params
 from flashflow.model.errors import ErrorKind
 from flashflow.model.ids import Fingerprint
+from flashflow.model.results import Fault
+from flashflow.torctl.client import SendTorCommand
 from flashflow.wire import messages as wire
-from support.coordinator_world import MIDNIGHT, World, relay
+from support.coordinator_world import MIDNIGHT, World, relay, stored
 
 PARAMS = Params(duration_s=5, warmup_s=2, slot_s=30, period_s=300, strategy="fastest")
 LOOP = "".join(f"allow {relay(n).fingerprint} mode=loop\n" for n in range(1, 9))
@@ -247,14 +250,60 @@ def test_plan_and_progress_are_saved_together_and_again_if_that_failed() -> None
     assert not [saved for saved in world.of(do.SaveProgress) if saved.whole], "it was stored now"
 
 
-def test_that_a_measurement_begins_is_given_to_the_store_before_anybody_hears_of_it() -> None:
+@pytest.mark.parametrize("mode", ["echo", "loop"])
+def test_that_a_measurement_begins_is_on_disk_before_anybody_hears_of_it(mode: str) -> None:
+    world = started(filter_text=LOOP.replace("loop", mode))
+    world.store_is_prompt = False
+    to_next_slot(world)
+    world.sleep(1.0)
+    assert not world.of(SendTorCommand)
+    assert not world.of(do.SendToMeasurer)
+    assert not [told for told in world.of(do.Log) if " begins " in told.text]
+    assert {row["phase"] for row in world.ctrl("status")["measurements"]} == {"recording"}
+    (saved,) = [one for one in world.of(do.SaveProgress) if one.progress.in_work]
+    world.say(ev.ProgressStored(()))
+    assert not world.of(SendTorCommand), "that was of something else"
+    world.to_disk()
+    assert len([told for told in world.of(do.Log) if " begins " in told.text]) == 2
+    asked = world.of(SendTorCommand) if mode == "echo" else world.of(do.SendToMeasurer)
+    assert asked
+    before = len(world.effects)
+    assert world.say(stored(saved)) == world.effects[before:] == [], "once only"
+
+
+@pytest.mark.parametrize("mode", ["echo", "loop"])
+def test_the_set_up_has_its_time_from_when_it_is_recorded(mode: str) -> None:
+    world = started(filter_text=LOOP.replace("loop", mode))
+    world.store_is_prompt = False
+    to_next_slot(world)
+    world.sleep(9.0)
+    world.to_disk()
+    limit_s = DEADLINES[Phase.CONNECTING if mode == "loop" else Phase.LAUNCHING](world.params)
+    for meas in world.core.state.measurements.values():
+        assert meas.deadline_s == pytest.approx(world.mono_s + limit_s)
+
+
+def test_what_the_store_does_not_take_in_time_does_not_begin() -> None:
+    """It fails by our fault, not the relay's; it does not count among those of the period, and is planned again."""
     world = started()
-    world.sleep(world.core.state.next_slot_utc_s - world.utc_s - 0.01)
-    world.effects.clear()
-    world.sleep(0.02)
-    kinds = [type(effect) for effect in world.effects]
-    assert do.SendToMeasurer in kinds
-    assert kinds.index(do.SaveProgress) < kinds.index(do.SendToMeasurer)
+    world.store_is_prompt = False
+    to_next_slot(world)
+    world.sleep(10.1)
+    assert not world.of(do.SendToMeasurer)
+    records = [saved.record for saved in world.of(do.SaveMeasurement)]
+    assert sorted(record.fingerprint for record in records) == [ONE, TWO]
+    for record in records:
+        assert record.failure is not None
+        assert record.failure.fault is Fault.OURS
+        assert "the store did not take in time that it begins" in record.failure.reason
+    world.to_disk()
+    assert not world.of(do.SendToMeasurer)
+    for record in records:
+        world.say(ev.MeasurementStored(record.meas_id))
+    assert {row.runs for row in world.plan().values()} == {0}
+    to_next_slot(world)
+    assert in_work(world) == [ONE, TWO]
+    assert world.of(do.SendToMeasurer)
 
 
 def test_progress_that_was_not_stored_is_tried_again_while_draining() -> None:

@@ -40,6 +40,11 @@ def relay(number: int, nickname: str | None = None, **changes: Any) -> RelayInfo
     return RelayInfo(**{**fields, **changes})
 
 
+def stored(effect: do.SaveProgress) -> ev.ProgressStored:
+    """What the store says when it has done that."""
+    return ev.ProgressStored(tuple(left.meas_id for left in effect.progress.in_work))
+
+
 class World:
     """Drives Coordinator: `say` an event, look at the effects, let time pass."""
 
@@ -52,14 +57,19 @@ class World:
         self.utc_s = MIDNIGHT + 30.0
         self.relays = relays
         self.effects: list[Any] = []
+        self.store_is_prompt = True
+        """What a restart has to know is on disk at once."""
 
     @property
     def now(self) -> Now:
         return Now(self.mono_s, self.utc_s)
 
     def say(self, event: object) -> list[Any]:
-        """One event; returns its effects and keeps them in `effects`."""
+        """One event, and the store's answer to it; returns the effects and keeps them in `effects`."""
         effects = self.core.handle(event, self.now)
+        for effect in effects:
+            if isinstance(effect, do.SaveProgress) and self.store_is_prompt:
+                effects += self.core.handle(stored(effect), self.now)
         self.effects += effects
         return effects
 
@@ -143,9 +153,11 @@ class World:
 
     def to_phase(self, phase: str, nick: str = "relay1") -> MeasId:
         """`measure nick wait` by controller 1, and on to the phase named."""
+        self.store_is_prompt = False
         meas_id = MeasId(self.ctrl(f"measure {nick} wait")["meas_id"])
         steps = {
-            "launching": lambda: None,
+            "recording": lambda: None,
+            "launching": self.to_disk,
             "params": lambda: self.reply("LAUNCHED 7"),
             "connecting": lambda: self.say(tor.ParamsOk(meas_id, True, None)),
             "starting": self._connect_all,
@@ -157,6 +169,11 @@ class World:
             if name == phase:
                 break
         return meas_id
+
+    def to_disk(self) -> list[Any]:
+        """The store has done what it was given, and is prompt from now on."""
+        self.store_is_prompt = True
+        return self.say(stored(self.of(do.SaveProgress)[-1]))
 
     def _connect_all(self) -> None:
         for name, share in list(self.meas.shares.items()):

@@ -34,7 +34,7 @@ from measurer.core import effects as mdo
 from measurer.core import events as mev
 from measurer.core.handle import MeasurerCore
 from measurer.core.state import Limits
-from support.coordinator_world import MIDNIGHT, relay
+from support.coordinator_world import MIDNIGHT, relay, stored
 
 CAPACITY_BYTES = 2_000_000
 BACKGROUND_BYTES = 100_000
@@ -372,7 +372,6 @@ class CoordinatorHost(Host):
         self.up = False
         self.records: list[MeasurementRecord] = []
         self.progress: Any = None
-        self.known_begun: set[int] = set()
         self.plan: dict[Fingerprint, Any] = {}
         self.store_fails = False
         self.store_delay_s = 0.05
@@ -497,7 +496,7 @@ class CoordinatorHost(Host):
         elif isinstance(effect, cdo.SaveMeasurement):
             self.soon(self.store_delay_s, lambda: self._save(effect))
         elif isinstance(effect, cdo.SaveProgress):
-            self._keep(effect)
+            self.soon(self.store_delay_s, lambda: self._keep(effect))
         elif isinstance(effect, cdo.StopService):
             self.up = False
         elif isinstance(effect, cdo.Log):
@@ -523,12 +522,12 @@ class CoordinatorHost(Host):
 
     def _keep(self, effect: cdo.SaveProgress) -> None:
         if self.store_fails:
-            self.soon(0.05, lambda: self.say(cev.StoreFailed("database or disk is full")))
+            self.say(cev.StoreFailed("database or disk is full"))
             return
         self.progress = effect.progress
-        self.known_begun |= {left.meas_id for left in effect.progress.in_work}
         rows = {} if effect.whole else self.plan
         self.plan = {**rows, **{row.fingerprint: row for row in effect.rows}}
+        self.say(stored(effect))
 
     def ask(self, line: str) -> dict[str, Any]:
         """A controller's command and its answer."""
@@ -627,7 +626,8 @@ class World:
     def saw(self, core: Coordinator) -> None:
         """After each event of the coordinator's: what is in work, and since when."""
         for meas_id, meas in core.state.measurements.items():
-            self.begun.setdefault(meas_id, (self.clock.now_s, meas.relay.fingerprint))
+            if meas.recorded_s is not None:
+                self.begun.setdefault(meas_id, (self.clock.now_s, meas.relay.fingerprint))
             phase = meas.phase.value
             if self.phase_since.get(meas_id, ("", 0.0))[0] != phase:
                 self.phase_since[meas_id] = (phase, self.clock.now_s)

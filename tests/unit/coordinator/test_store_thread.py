@@ -45,6 +45,7 @@ async def test_a_crash_after_the_record_and_before_the_progress_was_stored_loses
     record = success(7, 1000.0)
     deployment.thread.save_progress(do.SaveProgress(left(record), (), whole=True))
     deployment.thread.save_measurement(do.SaveMeasurement(record))
+    assert await deployment.posted.get() == ev.ProgressStored((record.meas_id,))
     assert await deployment.posted.get() == ev.MeasurementStored(record.meas_id)
     again = World()
     again.say(ev.Started(b"\x07" * 32, (), (), stored_progress(deployment.store), secret=b"\x08" * 32))
