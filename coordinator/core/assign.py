@@ -9,6 +9,7 @@ from math import ceil
 
 from coordinator.core import effects as do
 from coordinator.core.effects import Effect
+from coordinator.core.estimate import Estimate
 from coordinator.core.events import ProgressStored
 from coordinator.core.finish import move_on, tell_watchers
 from coordinator.core.measurement import Measurement, Phase, Share, Trigger
@@ -123,7 +124,7 @@ def _start(state: State, request: Request, rates: dict[str, int], now: Now) -> l
         now,
         request.scheduled,
         shares,
-        state.estimates[relay.fingerprint],
+        _loaded_for(state, request, sum(rates.values())),
         request.limited,
         watchers=request.watchers,
     )
@@ -132,6 +133,16 @@ def _start(state: State, request: Request, rates: dict[str, int], now: Now) -> l
     state.unsaved = True
     meas.set_deadline(now, state.params)
     return tell_watchers(meas, {"event": "phase", "meas_id": meas.meas_id, "phase": meas.phase.value})
+
+
+def _loaded_for(state: State, request: Request, allocated_bytes: int) -> Estimate:
+    """The estimate that the load goes by: what is known now, unless less was known when the slot was chosen."""
+    known = state.estimates[request.fingerprint]
+    rounded = MAX_MEASURERS  # a byte for each share
+    wanted = known.rate_bytes * state.params.factor(ours=known.ours)
+    if request.rates is None or request.limited or allocated_bytes + rounded >= wanted:
+        return known
+    return Estimate(ceil(allocated_bytes / state.params.factor(ours=False)), ours=False)
 
 
 def on_progress_stored(state: State, event: ProgressStored, now: Now) -> list[Effect]:

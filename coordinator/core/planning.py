@@ -6,10 +6,10 @@ its measurement is begun, and it gets another one if that ends without a result 
 
 from dataclasses import replace
 
-from coordinator.core import colocation
 from coordinator.core import effects as do
 from coordinator.core.effects import Effect
 from coordinator.core.estimate import candidates, estimates, usual_bytes
+from coordinator.core.hosts import groups_of, join_group
 from coordinator.core.kept import mark
 from coordinator.core.measurement import Measurement
 from coordinator.core.schedule import Candidate, Placement, Schedule, Slots
@@ -23,6 +23,7 @@ from flashflow.model.relay import RelayInfo
 from flashflow.model.results import MeasurementRecord
 
 DAY_S = 86400
+SHARED_RANDOM_BYTES = 32
 SET_BACK_S = 7200
 """A clock that is set back so far, or by a period, comes to time that was used already."""
 ALLOWANCE = 2
@@ -68,8 +69,11 @@ def ended(state: State, meas: Measurement, record: MeasurementRecord, now: Now) 
         if state.raised.pop(fingerprint, None) is not None:
             mark(state, fingerprint)
     elif record.result_bytes is not None and not record.team_limited:
-        state.raised[fingerprint] = max(record.result_bytes, 2 * meas.estimate.rate_bytes)
-        mark(state, fingerprint)
+        raised = max(record.result_bytes, 2 * meas.estimate.rate_bytes)
+        known = state.estimates.get(fingerprint)
+        if known is None or raised > known.rate_bytes:  # more may be known by now
+            state.raised[fingerprint] = raised
+            mark(state, fingerprint)
     estimate_again(state, fingerprint)
     if meas.scheduled:
         _plan_again(state, record, now)
@@ -158,7 +162,7 @@ def _build(state: State, team: dict[str, int], slot: int) -> list[Effect]:
         fp for fp in state.relays if is_eligible(state, fp) and fp not in period.done and may_run(state, fp)
     ]
     period.waiting = dict.fromkeys(fp for fp, relay in state.relays.items() if is_offline(state, relay))
-    period.groups = _groups(state, due)
+    period.groups = groups_of(state, due)
     wanted = _candidates(state, due)
     schedule = period.schedule = _schedule(state, slot)
     schedule.build([one for one in wanted if one.fingerprint in period.left_over], team)
@@ -183,17 +187,23 @@ def _told(schedule: Schedule, due: int) -> Effect:
     if schedule.unplaced:
         text += f"; {len(schedule.unplaced)} relays have no slot, for the team is too small for this period"
     if schedule.split_groups:
-        text += f"; {len(schedule.split_groups)} groups of co-located relays are larger than a slot"
+        text += f"; {len(schedule.split_groups)} groups of co-located relays take more than one slot"
     return do.info(text)
 
 
 def _choose_seed(state: State) -> list[Effect]:
-    """From the network's shared random value; a young network has none, which a value of our own replaces."""
+    """From the network's shared random value; a young network has none, which a value of our own replaces.
+
+    Deployments that share the secret would each draw another one, and collide: they go by the secret alone.
+    """
     effects: list[Effect] = []
     value = shared_random(state.header, state.period.start_utc_s)
+    if value is None and state.params.deployments > 1:
+        value = bytes(SHARED_RANDOM_BYTES)
+        effects = [do.info("the consensus has no shared random value: the schedule goes by the secret alone")]
     if value is None:
         if not state.stand_in:
-            state.stand_in = state.draw.take("stand-in for the shared random value", 32)
+            state.stand_in = state.draw.take("stand-in for the shared random value", SHARED_RANDOM_BYTES)
         value = state.stand_in
         effects = [do.info("the consensus has no shared random value: the schedule goes by a stored one")]
     index = int(state.period.start_utc_s // state.params.period_s)
@@ -211,12 +221,6 @@ def shared_random(header: ConsensusHeader, period_start_utc_s: float) -> bytes |
     return (
         header.shared_random_current if header.valid_after_utc_s < midnight else header.shared_random_previous
     )
-
-
-def _groups(state: State, due: list[Fingerprint]) -> dict[Fingerprint, int]:
-    relays = [state.relays[fingerprint] for fingerprint in due]
-    found = colocation.groups(relays, state.params.colocation) if state.params.colocation else ()
-    return {member: number for number, members in enumerate(found) for member in members}
 
 
 # --- what comes after the schedule was built ---
@@ -249,7 +253,7 @@ def offer(state: State, fingerprint: Fingerprint, now: Now) -> str:
             wait(state, fingerprint)
         return "it gets a slot at the begin of the next one"
     if not schedule.of(fingerprint):
-        _join_group(state, fingerprint)
+        join_group(state, fingerprint)
         place(state, _candidates(state, [fingerprint])[0], slot_of(state, now.utc_s) + 1)
     placements = schedule.of(fingerprint)
     return f"slot {placements[0].slot}" if placements else "no slot has room for it"
@@ -268,20 +272,6 @@ def _is_at_it(state: State, fingerprint: Fingerprint) -> bool:
     queued = any(one.scheduled and one.fingerprint == fingerprint for one in state.queue)
     in_work = state.measurements.values()
     return queued or any(meas.scheduled and meas.relay.fingerprint == fingerprint for meas in in_work)
-
-
-def _join_group(state: State, fingerprint: Fingerprint) -> None:
-    """It is measured together with those that it shares a host with, if they have a slot together."""
-    known = state.period.groups
-    if not state.params.colocation or fingerprint in known:
-        return
-    if state.hosts is None:
-        found = colocation.groups(state.relays.values(), state.params.colocation)
-        state.hosts = {member: members for members in found for member in members}
-    members = state.hosts.get(fingerprint, ())
-    number = next((known[member] for member in members if member in known), None)
-    if number is not None:
-        known[fingerprint] = number
 
 
 def forget(state: State, fingerprint: Fingerprint) -> None:
@@ -332,7 +322,10 @@ def _place_all(state: State, fingerprints: list[Fingerprint], slot: int) -> None
     for candidate in _candidates(state, fingerprints):
         if too_much is not None and candidate.rate_bytes >= too_much:
             wait(state, candidate.fingerprint)
-        elif place(state, candidate, slot) is None and state.params.deployments == 1:
+            continue
+        join_group(state, candidate.fingerprint)
+        grouped = replace(candidate, group=state.period.groups.get(candidate.fingerprint))
+        if place(state, grouped, slot) is None and state.params.deployments == 1:
             too_much = candidate.rate_bytes
 
 
@@ -384,7 +377,7 @@ def _take_up(state: State, team: dict[str, int], slot: int) -> list[Effect]:
     placements = [
         Placement(row.fingerprint, row.slot, row.rate_bytes, row.wanted_bytes, row.group, row.crew)
         for row in period.stored.values()
-        if row.slot is not None
+        if row.slot is not None and row.fingerprint in state.relays
     ]
     period.groups = {p.fingerprint: p.group for p in placements if p.group is not None}
     period.schedule = Schedule.restore(_schedule(state, 0).slots, placements, team, slot)

@@ -7,7 +7,7 @@ What else comes later (new relays, missed slots, second measurements) takes the 
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -162,6 +162,11 @@ class Schedule:
             if placement.slot >= self._teams[-1][0]:
                 self._free[placement.crew, placement.slot] += placement.rate_bytes
         return gone
+
+    def join(self, fingerprint: Fingerprint, group: int) -> None:
+        """A relay on its own becomes a member of a group, where it is."""
+        for placement in self.of(fingerprint):
+            self._enter(replace(placement, group=group))
 
     def change_team(self, team: Mapping[str, int], from_slot: int) -> list[Placement]:
         """Another team from `from_slot` on; what had to leave its slot, which now has another or is in `unplaced`."""

@@ -1,11 +1,14 @@
 """The schedule in the running service: doubling, allowance, team limits, new relays, seeds of periods."""
 
+from collections import Counter
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 
 from coordinator.core import effects as do
 from coordinator.core import events as ev
+from coordinator.core.colocation import Kind
 from coordinator.core.params import Params
 from coordinator.core.planning import shared_random
 from flashflow.model.errors import ErrorKind
@@ -201,6 +204,120 @@ def test_a_clock_that_goes_back_into_the_last_period_begins_nothing_twice() -> N
     world.utc_s -= 200
     slots(world, 3, 10_000)
     assert len(world.of(do.SaveMeasurement)) == 4
+
+
+def at_one_address(team_parts: int, *kinds: Kind) -> World:
+    """Eight relays of one address, each of which takes one of so many parts of the team."""
+    params = replace(PARAMS, strategy="uniform", colocation=frozenset(kinds))
+    world = started(params, count=8)
+    each = int(TEAM_BYTES / team_parts / params.allocation_factor)
+    world.core.state.raised = {relay(n).fingerprint: each for n in range(1, 9)}
+    world.load(LOOP)
+    world.sleep(31)
+    return world
+
+
+def of_schedule(world: World) -> list[str]:
+    """What the log has of schedules that were built."""
+    return [effect.text for effect in world.of(do.Log) if effect.text.startswith("a schedule for ")]
+
+
+def test_a_group_that_is_larger_than_a_slot_is_told() -> None:
+    """Two of them fill a slot."""
+    world = at_one_address(2, "address")
+    assert not world.core.state.measurements, "by these seeds, the first slot has none of them"
+    (told,) = of_schedule(world)
+    assert told.startswith("a schedule for 8 relays in 4 slots; 1 groups of co-located relays ")
+    (group,) = world.ctrl("schedule")["split_groups"]
+    assert sorted(group["members"]) == sorted(relay(n).fingerprint for n in range(1, 9))
+    assert group["slots"] == 4
+    used = Counter(row.slot for row in world.plan().values())
+    assert sorted(used.values()) == [2, 2, 2, 2]
+    shown = {row["slot"]: row["relays"] for row in world.ctrl("schedule")["slots"]}
+    assert shown == used
+
+
+@pytest.mark.parametrize(("team_parts", "kinds"), [(8, ["address"]), (2, ["family"]), (2, [])])
+def test_of_a_group_that_has_one_slot_and_of_strangers_nothing_is_told(
+    team_parts: int, kinds: list[Kind]
+) -> None:
+    world = at_one_address(team_parts, *kinds)
+    (told,) = of_schedule(world)
+    assert told.startswith("a schedule for 8 relays in ")
+    assert "co-located" not in told
+    assert world.ctrl("schedule")["split_groups"] == []
+    share_a_slot = len({row.slot for row in world.plan().values()}) == 1
+    assert share_a_slot == ("address" in kinds)
+
+
+def test_a_relay_of_ours_is_loaded_and_judged_by_its_own_multiplier() -> None:
+    """m is 3 as long as the estimate is the network's, or a doubled one, and 2 once it is our accepted result."""
+    world = started(replace(PARAMS, multiplier=Fraction(3), multiplier_known=Fraction(2)))
+    e1, e2 = 0.20, 0.05
+    known_bytes, grown_bytes = 150_000, 160_000
+    first, second = [record for slot in slots(world, 8, known_bytes) for record in slot]
+    (again,) = [record for slot in slots(world, 1, known_bytes) for record in slot]
+    slots(world, 9, known_bytes)
+    grown, raised = [record for slot in slots(world, 10, grown_bytes) for record in slot]
+
+    def load(m: float, estimate: float) -> object:
+        return pytest.approx(m * (1 + e2) / (1 - e1) * estimate, abs=10)
+
+    def bound(m: float, record: MeasurementRecord) -> float:
+        return record.allocated_bytes * (1 - e1) / m
+
+    assert first.allocated_bytes == load(3, FLOOR_BYTES)
+    assert bound(3, first) < first.result_bytes < bound(2, first)
+    assert second.allocated_bytes == load(3, 2 * FLOOR_BYTES)
+    assert second.result_bytes < bound(3, second)
+    assert again.allocated_bytes == load(2, known_bytes)
+    assert bound(3, again) < again.result_bytes < bound(2, again)
+    assert grown.allocated_bytes == load(2, known_bytes)
+    assert bound(2, grown) < grown.result_bytes
+    assert raised.allocated_bytes == load(3, 2 * known_bytes)
+    judged = [record.accepted for record in (first, second, again, grown, raised)]
+    assert judged == [False, True, True, False, True]
+
+
+def planned_later(params: Params) -> World:
+    """A schedule that is built, with relay 1 in a slot to come."""
+    world = started(replace(params, strategy="uniform", period_s=3000))
+    world.sleep(31)
+    assert not world.core.state.measurements
+    assert world.plan()[ONE].slot is not None
+    return world
+
+
+def next_record(world: World, capacity_bytes: int) -> MeasurementRecord:
+    while not (found := slots(world, 1, capacity_bytes)[0]):
+        pass
+    return found[0]
+
+
+def test_what_is_known_since_the_slot_was_chosen_is_not_doubled() -> None:
+    """The consensus gives it more by now: the load showed nothing of that."""
+    world = planned_later(PARAMS)
+    world.relays = (relay(1, consensus_weight_kb=4000, unmeasured=False),)
+    world.load(LOOP)
+    first, second = next_record(world, 4_000_000), next_record(world, 4_000_000)
+    assert first.allocated_bytes == pytest.approx(2.953125 * FLOOR_BYTES, abs=2)
+    assert not first.accepted
+    assert second.allocated_bytes == pytest.approx(2.953125 * 4_000_000, abs=2)
+    assert second.accepted
+
+
+def test_a_controllers_result_is_not_overridden_by_a_load_that_was_planned_before() -> None:
+    """That one is judged as what it is, by the network's estimate."""
+    world = planned_later(replace(PARAMS, multiplier=Fraction(3), multiplier_known=Fraction(2)))
+    world.ctrl(f"measure {ONE}")
+    (asked,) = finish(world, 1_000_000)
+    assert asked.accepted
+    planned = next_record(world, 150_000)
+    assert planned.allocated_bytes == pytest.approx(3 * 1.05 / 0.8 * FLOOR_BYTES, abs=2)
+    assert planned.allocated_bytes * 0.8 / 3 < planned.result_bytes < planned.allocated_bytes * 0.8 / 2
+    assert not planned.accepted
+    estimate = world.core.state.estimates[ONE]
+    assert (estimate.rate_bytes, estimate.ours) == (1_000_000, True)
 
 
 SEEN = ConsensusHeader(MIDNIGHT - 3600, {}, b"new" * 8, b"old" * 8)
