@@ -95,6 +95,7 @@ class CoordinatorService:
             store,
             v3bw=config.v3bw,
             max_age_s=config.max_results_age_s,
+            keep_s=config.v3bw_keep_s,
             publish_loop_results=config.publish_loop_results,
             version=__version__,
             post=self._post,

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from coordinator.core import effects as do
 from coordinator.core import events as ev
 from coordinator.core.v3bw import build_v3bw
-from coordinator.outputs.v3bw_file import publish
+from coordinator.outputs.v3bw_file import publish, remove_older
 from flashflow.model.errors import LocalError
 from flashflow.model.ids import Mode
 from flashflow.store.store import Store
@@ -47,6 +47,7 @@ class StoreThread:
         *,
         v3bw: Path,
         max_age_s: int,
+        keep_s: int,
         publish_loop_results: bool,
         version: str,
         post: Callable[[object], None],
@@ -54,6 +55,7 @@ class StoreThread:
         self._store = store
         self._v3bw = v3bw
         self._max_age_s = max_age_s
+        self._keep_s = keep_s
         self._version = version
         self._publish_loop_results = publish_loop_results
         self._post = post
@@ -135,4 +137,8 @@ class StoreThread:
             path = publish(text, self._v3bw, now) if text is not None else None
         except LocalError as error:
             return ev.V3bwWritten(effect.query_id, None, 0, error.reason)
+        try:
+            remove_older(self._v3bw, now - self._keep_s)
+        except LocalError as error:  # the new file is there all the same
+            log.warning("%s", error.reason)
         return ev.V3bwWritten(effect.query_id, str(path) if path else None, len(results) if path else 0, None)

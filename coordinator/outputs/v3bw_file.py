@@ -1,13 +1,16 @@
 """Puts a v3bw file where an authority's tor reads it: whole or not at all, and on disk."""
 
 import contextlib
+import glob
 import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
 from flashflow.model.errors import LocalError
 
 MAX_FILES_A_SECOND = 1000
+_STAMPED = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?")
 
 
 def publish(text: str, link: Path, now_utc_s: float) -> Path:
@@ -28,6 +31,23 @@ def publish(text: str, link: Path, now_utc_s: float) -> Path:
     return file
 
 
+def remove_older(link: Path, before_utc_s: float) -> None:
+    """Remove the files `LINK.<UTC time>` of before that time, but the one that `link` points to. Raises LocalError."""
+    before = _stamp(before_utc_s)
+    try:
+        newest = link.resolve()
+        for file in link.parent.glob(f"{glob.escape(link.name)}.*"):
+            found = _STAMPED.fullmatch(file.name.removeprefix(f"{link.name}."))
+            if found and found[1] < before and file.resolve() != newest:
+                file.unlink(missing_ok=True)
+    except OSError as error:
+        raise LocalError(f"{link}: cannot remove old v3bw files: {error.strerror or error}") from error
+
+
+def _stamp(utc_s: float) -> str:
+    return datetime.fromtimestamp(int(utc_s), UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 def _new_file(text: str, link: Path, now_utc_s: float) -> Path:
     part = link.with_name(f".{link.name}.{os.getpid()}.part")
     part.unlink(missing_ok=True)  # of a process that was killed, with this one's id
@@ -45,7 +65,7 @@ def _new_file(text: str, link: Path, now_utc_s: float) -> Path:
 
 def _name(part: Path, link: Path, now_utc_s: float) -> Path:
     """Give the finished file its name; a rename would replace a file of the same second, a hard link does not."""
-    stamp = datetime.fromtimestamp(int(now_utc_s), UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    stamp = _stamp(now_utc_s)
     for number in range(MAX_FILES_A_SECOND):
         file = link.with_name(f"{link.name}.{stamp}" + (f".{number}" if number else ""))
         try:

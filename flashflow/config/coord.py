@@ -19,6 +19,7 @@ from flashflow.config.ini import (
 )
 from flashflow.model.timing import DRAIN_S, MAX_MEASUREMENT_S, SETUP_S
 
+DAY_S = 86_400
 MAX_TOR_DATADIR_BYTES = 99
 """The longest data directory of a tor: its control socket has 8 bytes more, and Unix sockets 107 at most."""
 
@@ -37,6 +38,7 @@ ctrl_addr = localhost:12935
 max_results_age = 604800
 v3bw = ${coord:resultsdir}/v3bw
 interval = 3600
+keep = 2592000
 publish_loop_results = no
 
 [meas_params]
@@ -130,6 +132,8 @@ class CoordConfig(Settings):
     """Whether results of loop mode, lower bounds for a loaded relay, are published."""
     v3bw_interval_s: int = setting("v3bw.interval", "seconds, 1 or more", ge=1)
     """Seconds from one v3bw file to the next."""
+    v3bw_keep_s: int = setting("v3bw.keep", "seconds, 3600 or more", ge=3600)
+    """Older v3bw files are removed, seconds."""
 
     meas_duration_s: int = setting("meas_params.meas_duration", "whole seconds, 1 to 600", ge=1, le=600)
     """Seconds that a measurement counts (D)."""
@@ -140,7 +144,7 @@ class CoordConfig(Settings):
     slot_s: int = setting("meas_params.slot", "whole seconds, 1 or more", ge=1)
     """Length of a slot, seconds."""
     period_s: int = setting("meas_params.period", "whole seconds, 1 to 604800", ge=1, le=604_800)
-    """Every relay is measured once in each period, seconds; periods start at 00:00 UTC."""
+    """Every relay is measured once in each period, seconds; periods begin at whole multiples of it since 1970 (UTC)."""
     multiplier: float = setting("meas_params.multiplier", "a number from 1 to 100", ge=1, le=100)
     """m of the paper."""
     multiplier_known: float = setting("meas_params.multiplier_known", "a number from 1 to 100", ge=1, le=100)
@@ -231,6 +235,9 @@ def load_coord(path: Path) -> CoordConfig:
     if config.deployment >= config.deployments:
         expected = f"a number below the {config.deployments} deployments"
         raise value_error(path, "schedule.deployment", expected, config.deployment)
+    if config.deployments > 1 and config.period_s > DAY_S:  # the shared random value is a day's
+        expected = f"at most {DAY_S} s where several deployments share the secret"
+        raise value_error(path, "meas_params.period", expected, config.period_s)
     if config.directory_source == "file" and config.consensus is None:
         raise value_error(path, "directory.consensus", "the path of a consensus file", "nothing")
     if config.starts_directory_tor:

@@ -12,6 +12,7 @@ from flashflow.model.ids import Address
 from flashflow.model.timing import DRAIN_S, SETUP_S
 
 CONSENSUS = "[directory]\nconsensus = consensus\n"
+KINDS = "expected none, or some of address, family, prefix with spaces between"
 
 
 def load(folder: Path, text: str) -> CoordConfig:
@@ -115,6 +116,15 @@ def test_addresses(tmp_path: Path, text: str, address: Address) -> None:
         ("v3bw", "publish_loop_results", "maybe", "expected yes or no, got 'maybe'"),
         ("meas_params", "meas_duration", "600", "expected at most 598 (600 with the warmup of 2), got 600"),
         ("meas_params", "period", "86401", "expected a multiple of the slot of 60 s, got 86401"),
+        ("meas_params", "multiplier_known", "0.9", "expected a number from 1 to 100, got '0.9'"),
+        ("schedule", "strategy", "slowest", "expected uniform or fastest, got 'slowest'"),
+        ("schedule", "co_location", "", f"{KINDS}, got ''"),
+        ("schedule", "co_location", "host", f"{KINDS}, got 'host'"),
+        ("schedule", "co_location", "none address", f"{KINDS}, got 'none address'"),
+        ("schedule", "deployment", "1", "expected a number below the 1 deployments, got 1"),
+        ("schedule", "deployment", "-1", "expected a number from 0, got '-1'"),
+        ("schedule", "deployments", "0", "expected a number from 1 to 100, got '0'"),
+        ("schedule", "deployments", "101", "expected a number from 1 to 100, got '101'"),
         ("v3bw", "max_results_age", "-1", "expected seconds, 60 or more, got '-1'"),
         ("v3bw", "interval", "0", "expected seconds, 1 or more, got '0'"),
         ("directory", "source", "torch", "expected file or tor, got 'torch'"),
@@ -149,6 +159,22 @@ def test_a_slot_holds_set_up_warmup_duration_and_drain(tmp_path: Path, duration:
     assert load(tmp_path, text.format(shortest, shortest * 3)).slot_s == shortest
     reason = refusal(tmp_path, text.format(shortest - 1, (shortest - 1) * 3))
     assert f"expected at least {shortest} s (set-up 15 + warmup 2 + duration {duration} + drain 5)" in reason
+
+
+@pytest.mark.parametrize("deployment", [3, 4])
+def test_a_deployments_number_is_below_how_many_there_are(tmp_path: Path, deployment: int) -> None:
+    text = f"{CONSENSUS}[schedule]\ndeployments = 3\ndeployment = {{}}\n"
+    assert load(tmp_path, text.format(2)).deployment == 2
+    reason = refusal(tmp_path, text.format(deployment))
+    assert reason == f"[schedule] deployment: expected a number below the 3 deployments, got {deployment}"
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [("none", set()), ("family", {"family"}), ("prefix  address", {"address", "prefix"})],
+)
+def test_kinds_of_co_location(tmp_path: Path, text: str, kinds: set[str]) -> None:
+    assert load(tmp_path, f"{CONSENSUS}[schedule]\nco_location = {text}\n").co_location == kinds
 
 
 @pytest.mark.parametrize(

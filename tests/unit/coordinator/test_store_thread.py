@@ -1,18 +1,24 @@
 """The store's thread between the core and the database: what a crash between two writes left, what cannot be written."""
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
 
 from coordinator.core import effects as do
 from coordinator.core import events as ev
+from coordinator.outputs import store_thread
 from coordinator.outputs.store_thread import StoreThread, stored_progress
+from coordinator.outputs.v3bw_file import publish
 from flashflow.model.errors import LocalError
+from flashflow.model.ids import MeasId
 from flashflow.model.results import MeasurementRecord
 from flashflow.store.store import Store
 from support.coordinator_world import World
 from support.records import success
+
+KEEP_S = 7200
 
 
 class Deployment:
@@ -25,10 +31,15 @@ class Deployment:
             self.store,
             v3bw=folder / "v3bw",
             max_age_s=86400,
+            keep_s=KEEP_S,
             publish_loop_results=False,
             version="1",
             post=self.posted.put_nowait,
         )
+
+
+def v3bw_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("v3bw.*"))
 
 
 def left(record: MeasurementRecord) -> ev.Progress:
@@ -74,4 +85,38 @@ async def test_progress_that_cannot_be_stored_is_in_the_log_whoever_listens(
     assert [(one.levelname, one.getMessage()) for one in caplog.records] == [
         ("ERROR", "the plan could not be stored: disk full")
     ]
+    await deployment.thread.close()
+
+
+async def test_old_files_go_when_a_new_one_is_written(tmp_path: Path) -> None:
+    deployment = Deployment(tmp_path)
+    now = time.time()
+    for age_s in (KEEP_S + 60, KEEP_S - 60):
+        publish("old\n", tmp_path / "v3bw", now - age_s)
+    _, second = v3bw_files(tmp_path)
+    deployment.thread.save_measurement(do.SaveMeasurement(success(7, now - 60)))
+    deployment.thread.write_v3bw(do.WriteV3bw(1, {}))
+    assert await deployment.posted.get() == ev.MeasurementStored(MeasId(7))
+    written = await deployment.posted.get()
+    assert isinstance(written, ev.V3bwWritten)
+    assert written.error is None
+    assert v3bw_files(tmp_path) == [second, Path(str(written.path))]
+    await deployment.thread.close()
+
+
+async def test_old_files_that_cannot_be_removed_cost_no_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(link: Path, before_utc_s: float) -> None:
+        raise LocalError("cannot remove old v3bw files: no permission")
+
+    monkeypatch.setattr(store_thread, "remove_older", refused)
+    deployment = Deployment(tmp_path)
+    deployment.thread.save_measurement(do.SaveMeasurement(success(7, time.time() - 60)))
+    deployment.thread.write_v3bw(do.WriteV3bw(1, {}))
+    await deployment.posted.get()
+    written = await deployment.posted.get()
+    assert isinstance(written, ev.V3bwWritten)
+    assert written.error is None
+    assert [one.getMessage() for one in caplog.records] == ["cannot remove old v3bw files: no permission"]
     await deployment.thread.close()

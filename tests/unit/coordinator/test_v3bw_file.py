@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.outputs import v3bw_file
-from coordinator.outputs.v3bw_file import publish
+from coordinator.outputs.v3bw_file import publish, remove_older
 from flashflow.model.errors import LocalError
 
 NOW_UTC_S = 1_700_000_000.9
@@ -144,3 +144,19 @@ def test_the_names_sort_by_time(tmp_path: Path) -> None:
     assert sorted(files) == files
     last = datetime.fromtimestamp(NOW_UTC_S + 86_400 * 40, UTC)
     assert files[-1].name == f"v3bw.{last:%Y-%m-%dT%H:%M:%S}"
+
+
+def test_old_files_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    link = tmp_path / "v3bw"
+    for _ in range(2):
+        publish("old\n", link, NOW_UTC_S - 60)
+    publish("new\n", link, NOW_UTC_S)
+    others = ["v3bw.conf", "v3bw.2001-01-01T00:00:00.bak", "other.2001-01-01T00:00:00", "v3bw.2001-01-01"]
+    for name in others:
+        (tmp_path / name).write_text("x")
+    remove_older(link, NOW_UTC_S - 60)
+    assert len(names(tmp_path)) == 8, "just so old is not older"
+    remove_older(link, NOW_UTC_S - 59)
+    assert names(tmp_path) == sorted([*others, "v3bw", "v3bw.2023-11-14T22:13:20"])
+    remove_older(link, NOW_UTC_S + 60)
+    assert link.read_text() == "new\n", "the newest stays, however old"
