@@ -19,6 +19,10 @@ LOOP_OPENING_S = 2.0
 """All circuits of a loop measurement can be opened within this: half of what a measurer's Tor client waits for them."""
 MIN_WINDOW_CELLS = LEAST_CELLS
 """Below this many outstanding cells a circuit only adds overhead: fewer circuits before smaller windows."""
+LONG_PATH_S = 0.02
+"""From this round trip on the window is spread over more circuits, each its own TCP connection, which opens slowly."""
+SPREAD_CELLS = 16
+"""A circuit's share of the window there: what TCP sends at once on a new connection (RFC 6928), with some to spare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ def plan_circuits(rate_bytes: float, round_trip_s: float, limits: CircuitLimits)
 
     Outstanding data W = rate x (round trip + 0.1 s); it may exceed that only as far as the smallest useful window of
     one circuit asks for. Called with the allocated rate it says how many circuits to open; called with the
-    observed rate it says how many of them to use, and the window.
+    observed rate, how large the window is. Over how many circuits that is spread: `circuits_in_use`.
     """
     wanted = math.ceil(rate_bytes * (round_trip_s + QUEUE_DELAY_S) / CELL_BYTES)
     ceiling = limits.max_circuits * limits.circuit_cells
@@ -57,6 +61,14 @@ def plan_circuits(rate_bytes: float, round_trip_s: float, limits: CircuitLimits)
     useful = max(1, window // MIN_WINDOW_CELLS)
     n_circs = max(needed, min(limits.min_circuits, useful, limits.max_circuits))
     return CircuitPlan(n_circs, window)
+
+
+def circuits_in_use(window_cells: int, round_trip_s: float, limits: CircuitLimits) -> int:
+    """Circuits over which a window is spread: as few as may be; on a long path as many as have something to do."""
+    needed = max(1, math.ceil(window_cells / limits.circuit_cells))
+    if round_trip_s < LONG_PATH_S:
+        return needed
+    return max(needed, min(limits.max_circuits, window_cells // SPREAD_CELLS))
 
 
 def echo_circuits(rate_bytes: float, round_trip_s: float, team_size: int) -> int:

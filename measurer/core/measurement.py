@@ -10,6 +10,7 @@ from enum import Enum
 from flashflow.model import timing
 from flashflow.model.clock import Now
 from flashflow.torctl import events as tor
+from flashflow.torctl.reasons import FORGERIES
 from flashflow.wire.messages import ConnectToRelay
 
 
@@ -94,10 +95,15 @@ class Measurement:
     """Effect id of its far end; None if it has none, or none any more."""
     circuits: dict[str, bool | None] = field(default_factory=dict)
     """Circuit -> built (True), failed (False), under way (None)."""
-    last_circuit_reason: str | None = None
-    """REASON of the last circuit that failed."""
+    circuit_reason: str | None = None
+    """REASON of the last circuit that failed; a forgery stays."""
     seconds: int = 0
     """Reports forwarded."""
+
+    def note_circuit_reason(self, reason: str | None) -> None:
+        """A circuit ended, or is built and has none."""
+        if reason is not None and self.circuit_reason not in FORGERIES:
+            self.circuit_reason = reason
 
     @property
     def built(self) -> int:

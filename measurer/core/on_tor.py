@@ -60,7 +60,7 @@ def _launched(state: State, meas: Measurement, event: TorReplied, now: Now) -> l
     for circ_id in circuits:
         built, reason_token = state.early_circuits.pop(circ_id, (None, None))
         meas.circuits[circ_id] = built
-        meas.last_circuit_reason = reason_token or meas.last_circuit_reason
+        meas.note_circuit_reason(reason_token)
     return check_circuits(state, meas, now)
 
 
@@ -108,7 +108,7 @@ def on_circuit(state: State, event: tor.CircEvent, now: Now) -> list[Effect]:
             state.early_circuits[event.circ_id] = (built, event.reason)
         return []
     meas.circuits[event.circ_id] = built
-    meas.last_circuit_reason = event.reason or meas.last_circuit_reason
+    meas.note_circuit_reason(event.reason)
     return check_circuits(state, meas, now)
 
 
@@ -128,10 +128,11 @@ def check_circuits(state: State, meas: Measurement, now: Now, *, late: bool = Fa
 
 def _too_few(state: State, meas: Measurement, now: Now) -> list[Effect]:
     kind, text = ErrorKind.NETWORK, "no answer in time"
-    if meas.last_circuit_reason is not None:
-        kind, text = describe(meas.last_circuit_reason)
+    if meas.circuit_reason is not None:
+        kind, text = describe(meas.circuit_reason)
     reason = f"{meas.built} of {meas.order.n_circs} circuits could be built: {text}"
-    return fail(state, meas, wire.LAUNCH_CIRCS, kind, reason, now)
+    code = wire.ECHO_FORGED if meas.circuit_reason in FORGERIES else wire.LAUNCH_CIRCS
+    return fail(state, meas, code, kind, reason, now)
 
 
 def on_report(state: State, event: tor.BwReport, now: Now) -> list[Effect]:

@@ -20,7 +20,7 @@ from flashflow.orlink.relaycell import RelayCell, RelayCommand
 from flashflow.relay.looping import LoopCircuits
 from flashflow.testnet.tornet import LIVE_PARAMS, TorNetwork, TorRelaySpec
 from flashflow.testnet.tornet_documents import CONSENSUS_PATH, fetch
-from flashflow.torclient.core.messages import CircuitEnded
+from flashflow.torclient.core.messages import CircuitEnded, CreateRepeated
 from flashflow.torctl.commands import FarEnd
 from flashflow.torctl.events import CircEvent
 from flashflow.torctl.reasons import describe
@@ -173,6 +173,7 @@ def test_a_circuit_that_is_refused_for_no_reason_is_tried_once_more(start_peer):
     peer = start_peer(refuse_creates=b"\x09")
     with WorkerWorld() as world:
         world.open_built(peer, **order(peer))
+        assert world.heard.count(CreateRepeated(1, 1)) == 1
     assert peer.accepted == 1
 
 

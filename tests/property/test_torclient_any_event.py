@@ -10,6 +10,7 @@ from flashflow.torclient.core.messages import (
     BackgroundCounted,
     CircuitBuilt,
     CircuitEnded,
+    CreateRepeated,
     ParamsAnswered,
     ParamsWereSent,
     ShareEnded,
@@ -64,13 +65,16 @@ def test_core_takes_anything(data):
     world = _Circuits()
     for _ in range(data.draw(st.integers(1, 40))):
         world.now_s += data.draw(st.sampled_from([0.0, 0.5, 11.0]))
-        kind = data.draw(st.sampled_from(["event", "circuit", "relay", "cheat"]))
+        kind = data.draw(st.sampled_from(["event", "circuit", "repeat", "relay", "cheat"]))
         if kind == "circuit" and (circuits := world.circuits()):
             run, circ_id, built = data.draw(st.sampled_from(circuits))
             ended = CircuitEnded(run, circ_id, data.draw(REASONS), "")
             world.do(
                 WorkerSpoke(0, ended if built or data.draw(st.booleans()) else CircuitBuilt(run, circ_id))
             )
+        elif kind == "repeat" and (runs := world.measr_runs()):
+            run = data.draw(st.sampled_from(runs))
+            world.do(WorkerSpoke(0, CreateRepeated(run.run, data.draw(st.sampled_from([*run.circuits, 99])))))
         elif kind == "cheat" and (runs := world.measr_runs()):
             run = data.draw(st.sampled_from(runs)).run
             world.do(WorkerSpoke(data.draw(st.integers(0, 1)), ShareEnded(run, data.draw(REASONS), "")))

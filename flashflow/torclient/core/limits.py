@@ -26,10 +26,15 @@ class Openings:
 
     def take(self, wanted: int, now_s: float) -> int:
         """How many of the wanted ones may be opened now; they count as opened."""
-        count = min(wanted, *(bucket.whole(now_s) for bucket in self._buckets))
+        count = max(0, min(wanted, *(bucket.whole(now_s) for bucket in self._buckets)))
         for bucket in self._buckets:
             bucket.take(count)
         return count
+
+    def repeated(self, now_s: float) -> None:
+        """A circuit was created once more on its connection: what that was too many, the next ones wait longer."""
+        self._circuits.whole(now_s)
+        self._circuits.take(1)
 
     def next_s(self) -> float:
         """When one more may be opened, as of the last `take`."""

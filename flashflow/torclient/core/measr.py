@@ -24,6 +24,7 @@ from flashflow.torclient.core.messages import (
     Begin,
     CircuitBuilt,
     CircuitEnded,
+    CreateRepeated,
     FromWorker,
     OpenCircuits,
     SecondCounted,
@@ -215,6 +216,12 @@ class MeasrRun(Run):
             effects += self.wake(now_s)
         return effects + self._settle(now_s)
 
+    def _repeated(self, worker: int, message: CreateRepeated, now_s: float) -> list[Effect]:
+        if self._openings is not None:
+            self._openings.repeated(now_s)
+            self._set_wake()
+        return []
+
     def _circuit_ended(self, worker: int, message: CircuitEnded, now_s: float) -> list[Effect]:
         if message.circ_id not in self.circuits:
             return []
@@ -280,15 +287,19 @@ class MeasrRun(Run):
 _TABLE: Final[Mapping[tuple[Phase, type[Any]], Callable[[MeasrRun, int, Any, float], list[Effect]]]] = {
     (Phase.PROBING, CircuitBuilt): MeasrRun._built,
     (Phase.PROBING, CircuitEnded): MeasrRun._circuit_ended,
+    (Phase.PROBING, CreateRepeated): MeasrRun._repeated,
     (Phase.PROBING, ShareEnded): MeasrRun._share_ended,
     (Phase.BUILDING, CircuitBuilt): MeasrRun._built,
     (Phase.BUILDING, CircuitEnded): MeasrRun._circuit_ended,
+    (Phase.BUILDING, CreateRepeated): MeasrRun._repeated,
     (Phase.BUILDING, ShareEnded): MeasrRun._share_ended,
     (Phase.READY, CircuitBuilt): MeasrRun._built,
     (Phase.READY, CircuitEnded): MeasrRun._circuit_ended,
+    (Phase.READY, CreateRepeated): MeasrRun._repeated,
     (Phase.READY, ShareEnded): MeasrRun._share_ended,
     (Phase.ACTIVE, CircuitBuilt): MeasrRun._built,
     (Phase.ACTIVE, CircuitEnded): MeasrRun._circuit_ended,
+    (Phase.ACTIVE, CreateRepeated): MeasrRun._repeated,
     (Phase.ACTIVE, SecondCounted): MeasrRun._second,
     (Phase.ACTIVE, ShareEnded): MeasrRun._share_ended,
 }

@@ -105,6 +105,16 @@ class CircuitBuilt:
 
 
 @dataclass(frozen=True, slots=True)
+class CreateRepeated:
+    """From a worker: the relay refused a circuit, and was asked for it once more."""
+
+    run: int
+    """Run of a measurement: unlike its id, never used twice by this process."""
+    circ_id: int
+    """Circuit."""
+
+
+@dataclass(frozen=True, slots=True)
 class CircuitEnded:
     """From a worker: a circuit could not be built, or was closed by the relay or the network."""
 
@@ -179,6 +189,7 @@ class BackgroundCounted:
 ToWorker = OpenCircuits | Begin | Halt | OpenCoord
 FromWorker = (
     CircuitBuilt
+    | CreateRepeated
     | CircuitEnded
     | SecondCounted
     | ShareEnded
@@ -197,6 +208,7 @@ _CLASSES: Final[dict[str, Callable[..., Message]]] = {
         OpenCoord,
         WorkerReady,
         CircuitBuilt,
+        CreateRepeated,
         CircuitEnded,
         SecondCounted,
         ShareEnded,

@@ -9,7 +9,14 @@ from collections import deque
 from statistics import median
 from typing import Final
 
-from flashflow.model.circuits import CIRCUIT_CELLS, CircuitLimits, CircuitPlan, plan_circuits
+from flashflow.model.circuits import (
+    CIRCUIT_CELLS,
+    LONG_PATH_S,
+    CircuitLimits,
+    CircuitPlan,
+    circuits_in_use,
+    plan_circuits,
+)
 from flashflow.model.units import CELL_BYTES
 
 TICK_S: Final = 0.05
@@ -32,10 +39,6 @@ _MOST_OVER_USUAL: Final = 1.5
 times as fast for an instant, and a window made for that would stay as a queue, at worst beyond the last second."""
 _YOUNG_RATES: Final = 4
 """Until there are so many since growth ended, the highest of the last few counts: what came before tells nothing."""
-LONG_PATH_S: Final = 0.02
-"""From this round trip on the window is spread over more circuits, each its own TCP connection, which opens slowly."""
-SPREAD_CELLS: Final = 16
-"""A circuit's share of the window there: what TCP sends at once on a new connection (RFC 6928), with some to spare."""
 _BURST_S: Final = 0.05
 _BURST_CELLS: Final = 16
 
@@ -79,14 +82,7 @@ class SendWindow:
         if self._rate_bytes is not None:
             self._cells = min(self._cells, self._window(self._rate_bytes, limits))
         self._cells = min(self._cells, limits.max_circuits * limits.circuit_cells)
-        return CircuitPlan(self._circuits(limits), self._cells)
-
-    def _circuits(self, limits: CircuitLimits) -> int:
-        """As few as may be; on a long path as many as have something to do."""
-        needed = max(1, -(-self._cells // limits.circuit_cells))
-        if not self.is_long:
-            return needed
-        return max(needed, min(limits.max_circuits, self._cells // SPREAD_CELLS))
+        return CircuitPlan(circuits_in_use(self._cells, self._round_trip_s, limits), self._cells)
 
     @property
     def is_long(self) -> bool:

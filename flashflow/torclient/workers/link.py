@@ -91,9 +91,12 @@ class Link:
         context: ssl.SSLContext,
         scratch: memoryview,
         far_end: FarEnd | None = None,
+        repeats: Callable[[], None] = lambda: None,
     ) -> None:
+        """`repeats` is called when the circuit is asked for once more."""
         self._target = target
         self._far_end = far_end
+        self._repeats = repeats
         self._extension: Extension | None = None
         self._scratch = scratch
         self.circuit: OpenCircuit | None = None
@@ -209,6 +212,7 @@ class Link:
                     Reason.CIRCUIT_REFUSED, self._named(f"CREATE2 was answered by DESTROY {cell.payload[0]}")
                 )
             self._circ_id += 1
+            self._repeats()
             self._send_create()
         elif cell.command == Command.CREATED2:
             assert self._ntor is not None  # CREATE2 was sent before

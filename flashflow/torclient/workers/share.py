@@ -3,6 +3,7 @@
 import math
 import ssl
 from collections.abc import Callable
+from functools import partial
 
 from flashflow.model.circuits import CircuitPlan
 from flashflow.model.errors import NetworkError, PeerError
@@ -12,6 +13,7 @@ from flashflow.torclient.core.messages import (
     Begin,
     CircuitBuilt,
     CircuitEnded,
+    CreateRepeated,
     FromWorker,
     OpenCircuits,
     SecondCounted,
@@ -88,7 +90,8 @@ class Share:
         opened: list[tuple[int, Link]] = []
         for circ_id in order.circ_ids:
             try:
-                link = Link(target, self._context, self._scratch, self._far_end(circ_id))
+                repeats = partial(self._say, CreateRepeated(self.run, circ_id))
+                link = Link(target, self._context, self._scratch, self._far_end(circ_id), repeats)
             except LostLinkError as exc:
                 self._say(CircuitEnded(self.run, circ_id, exc.code, exc.reason))
                 continue

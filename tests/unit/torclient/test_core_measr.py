@@ -10,6 +10,7 @@ from flashflow.torclient.core.messages import (
     Begin,
     CircuitBuilt,
     CircuitEnded,
+    CreateRepeated,
     Halt,
     OpenCircuits,
     SecondCounted,
@@ -276,6 +277,26 @@ def test_loop_circuits_are_opened_no_faster_than_the_network_allows():
     for circ_id in range(2, 25):
         world.says(CircuitBuilt(1, circ_id))
     assert world.command(SECOND_CALL)[0] == (250, "OK")
+
+
+def test_a_loop_circuit_that_was_asked_for_twice_comes_out_of_the_budget_twice():
+    world = CoreWorld(workers=1)
+    world.command(loop(n_circs=6, limits=NetworkLimits(circuits_burst=5, circuits_per_s=1.0)))
+    assert world.says(CreateRepeated(1, 1)) == []
+    assert opened(world.says(CircuitBuilt(1, 1))) == [2, 3, 4]
+    assert world.says(CreateRepeated(1, 2)) == []
+    begun_s = world.now_s
+    assert opened(world.pass_time()) == [5]
+    assert world.now_s == begun_s + 2.0
+    assert opened(world.pass_time()) == [6]
+    assert world.now_s == begun_s + 3.0
+
+
+def test_an_echo_circuit_may_be_asked_for_twice():
+    world = CoreWorld()
+    world.command(measr())
+    assert world.says(CreateRepeated(1, 1), worker=1) == []
+    assert opened(world.says(CircuitBuilt(1, 1), worker=1)) == [2, 4, 3]
 
 
 def test_the_next_loop_measurement_of_a_relay_waits_for_what_the_first_one_used_up():

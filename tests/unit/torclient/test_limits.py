@@ -32,6 +32,19 @@ def test_what_is_asked_for_is_no_more_than_what_is_taken():
     assert openings.forgettable(60.0)
 
 
+def test_circuits_that_were_created_twice_count_twice():
+    openings = Openings(NetworkLimits(circuits_burst=5, circuits_per_s=1.0), 0.0)
+    assert openings.take(4, 0.0) == 4
+    for _ in range(4):
+        openings.repeated(0.0)
+    assert openings.take(4, 0.0) == 0
+    assert openings.take(4, 2.0) == 0  # three more than there were
+    assert openings.next_s() == 4.0
+    assert openings.take(4, 4.0) == 1
+    assert not openings.forgettable(8.5)
+    assert openings.forgettable(9.0)
+
+
 def test_a_consensus_may_allow_less():
     limits = NetworkLimits(connections_burst=3, connections_per_s=0.5, circuits_burst=5, circuits_per_s=0.25)
     assert opened_at(Openings(limits, 0.0), 0.0, 15.0) == [0.0, 0.0, 0.0, 2.0, 4.0, 6.0, 8.0, 12.0]

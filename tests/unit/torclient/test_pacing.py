@@ -4,15 +4,8 @@ from collections import deque
 
 import pytest
 
-from flashflow.model.circuits import CIRCUIT_CELLS
-from flashflow.torclient.core.pacing import (
-    INITIAL_CELLS,
-    LONG_PATH_S,
-    SPREAD_CELLS,
-    TICK_S,
-    Pacer,
-    SendWindow,
-)
+from flashflow.model.circuits import CIRCUIT_CELLS, LONG_PATH_S, SPREAD_CELLS
+from flashflow.torclient.core.pacing import INITIAL_CELLS, TICK_S, Pacer, SendWindow
 
 MBIT_CELLS = 125_000 / 514
 STEP_S = 0.001
