@@ -13,6 +13,8 @@ from flashflow.model.relay import RelayInfo
 _FIRST_WORD = b"network-status-version"
 _ENTRY = b"r "
 """What a router entry begins with."""
+_FLAGS = b"s"
+"""The keyword of the line that each has just once."""
 _NO_DIGEST = b"A" * 27
 """Stands for a descriptor's digest, which entries of a microdescriptor consensus lack and nothing here reads."""
 
@@ -27,12 +29,14 @@ def read_consensus(
 ) -> Consensus:
     """The consensus `text`, with `microdesc` of either flavour; messages call it `name`. Raises LocalError."""
     relays: dict[Fingerprint, RelayInfo] = {}
-    skipped = 0
     lines = _lines(name, text, microdesc=microdesc)
+    header = list(itertools.takewhile(lambda line: not line.startswith(_ENTRY), lines))
+    skipped = _entries_in(header)
     for entry in split_entries(lines, _ENTRY):
-        relay = relay_of(entry, descriptors)
+        together = _entries_in(entry.splitlines())
+        relay = relay_of(entry, descriptors) if together <= 1 else None
         if relay is None or relay.fingerprint in relays:
-            skipped += 1
+            skipped += max(1, together)
         else:
             relays[relay.fingerprint] = relay
     if skipped:
@@ -40,8 +44,13 @@ def read_consensus(
     if skipped > len(relays):  # a file that is damaged is no smaller network
         total = skipped + len(relays)
         raise LocalError(f"{name}: damaged: {skipped} of its {total} router entries cannot be read")
-    header = itertools.takewhile(lambda line: not line.startswith(_ENTRY), lines)
-    return Consensus(read_header(list(header)), tuple(relays[fingerprint] for fingerprint in sorted(relays)))
+    return Consensus(read_header(header), tuple(relays[fingerprint] for fingerprint in sorted(relays)))
+
+
+def _entries_in(lines: list[bytes]) -> int:
+    """How many entries these lines are of: each has one of flags, and one that lost its first line seems to be part of
+    the entry, or of the header, before it."""
+    return sum(line.split(maxsplit=1)[:1] == [_FLAGS] for line in lines)
 
 
 def _lines(name: str, text: bytes, *, microdesc: bool) -> list[bytes]:
