@@ -7,7 +7,6 @@ rate, together and for each address, and a small number at once; beyond that the
 
 import asyncio
 import errno
-import logging
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -18,11 +17,10 @@ from flashflow.model.errors import PeerError
 from flashflow.shell import sessionlink
 from flashflow.wire.knock import record_bytes, server_name
 
-log = logging.getLogger(__name__)
-
 _ACCEPTS_A_TURN = 32
 _ACCEPT_PAUSE_S = 0.5
 _READ_BYTES = 4096
+_NOBODY = "an unknown address"
 MAX_HOSTS = 1024
 """Addresses whose rate is remembered; the one that was seen least recently is forgotten."""
 
@@ -112,7 +110,7 @@ class Acceptor:
             except BlockingIOError:
                 return
             except OSError as error:  # of the stranger (ECONNABORTED), or too many open files
-                log.warning("cannot accept a connection: %s", error.strerror)
+                self._refused(_NOBODY, f"cannot accept it: {(error.strerror or str(error)).lower()}")
                 if error.errno != errno.ECONNABORTED:
                     loop = asyncio.get_running_loop()
                     loop.remove_reader(listener)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -21,6 +22,9 @@ LIMITS = AcceptLimits(
     waiting=20, strangers_burst=10, strangers_per_s=0.001, host_burst=4, host_per_s=0.001, measurer_burst=50
 )
 UNREAD = "too many connections"
+DRIP_S = 0.05
+RECORD_BEGINS = b"\x17\x03\x03\x20\x00"
+"""A record of TLS 1.3 with 8 KiB."""
 
 
 @pytest.fixture
@@ -35,7 +39,7 @@ class Flood:
         self._net = net
         self._sockets: list[socket.socket] = []
 
-    async def knock(self, source: str, data: bytes | None = None) -> None:
+    async def knock(self, source: str, data: bytes | None = None) -> socket.socket:
         """One more."""
         made = socket.socket()
         made.settimeout(0)
@@ -44,6 +48,7 @@ class Flood:
         await asyncio.get_running_loop().sock_connect(made, (self._net.addr.host, self._net.addr.port))
         with contextlib.suppress(OSError):
             await asyncio.get_running_loop().sock_sendall(made, client_hello() if data is None else data)
+        return made
 
     def close(self) -> None:
         for made in self._sockets:
@@ -132,6 +137,89 @@ async def test_those_who_say_nothing_or_little_make_room_for_others(
         reasons = {event.reason for event in net.told.of(PeerRefused)}
         assert reasons <= {"said nothing while many others came", "no TLS handshake in time"}
         assert len(net.server._acceptor._waiting) == 0
+
+
+async def drip(stranger: socket.socket, data: bytes) -> float:
+    """Sends a byte at a time until the other side closes; how long that took, seconds."""
+    loop = asyncio.get_running_loop()
+    closed = loop.create_task(end_of(stranger))
+    begun_s = time.monotonic()
+    with contextlib.suppress(OSError):
+        for byte in data:
+            await loop.sock_sendall(stranger, bytes((byte,)))
+            await asyncio.wait([closed], timeout=DRIP_S)
+            if closed.done():
+                break
+    await closed
+    return time.monotonic() - begun_s
+
+
+async def end_of(stranger: socket.socket) -> None:
+    """Reads until the other side has closed."""
+    with contextlib.suppress(ConnectionError):
+        while await asyncio.get_running_loop().sock_recv(stranger, 65_536):
+            pass
+
+
+@pytest.mark.parametrize("at_once", [0, 1], ids=["of its ClientHello", "of what follows its ClientHello"])
+@both_loops
+async def test_one_that_sends_a_byte_at_a_time_is_closed_by_the_limit(
+    keys: Keyring, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """A byte is no sign of life: there are enough of them for half a minute."""
+    monkeypatch.setattr(sessionlink, "HANDSHAKE_S", 0.5)
+    async with running(keys, "127.0.0.1") as net:
+        with flooding(net) as flood:
+            stranger = await flood.knock("127.0.0.1", client_hello() * at_once)
+            if at_once:
+                await asyncio.get_running_loop().sock_recv(stranger, 65_536)
+            long = RECORD_BEGINS + bytes(1200) if at_once else client_hello(f"{'x' * 60}.{'x' * 60}")
+            took_s = await drip(stranger, long)
+        assert 0.3 < took_s < 5.0
+        (refused,) = await net.told.wait_of(PeerRefused)
+        assert refused.reason == "no TLS handshake in time"
+
+
+@both_loops
+async def test_strangers_that_stop_in_their_handshake_keep_other_strangers_out_for_a_while_and_no_measurer(
+    keys: Keyring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessionlink, "HANDSHAKE_S", 1.0)
+    few = AcceptLimits(handshakes=3, strangers_burst=1000, host_burst=1000)
+    async with running(keys, "127.0.0.1", accept_limits=few) as net:
+        with flooding(net) as flood:
+            silent = [await flood.knock("127.0.0.1") for _ in range(3)]
+            for stranger in silent:
+                assert await answered(stranger)
+            assert not await answered(await flood.knock("127.0.0.1"))
+            assert [event.reason for event in net.told.of(PeerRefused)] == [UNREAD]
+            client = net.client("m1")
+            await client.told.wait_of(Connected)
+            for stranger in silent:
+                await end_of(stranger)
+            await net.told.wait_of(PeerRefused, 4)
+            assert await answered(await flood.knock("127.0.0.1"))
+
+
+async def answered(stranger: socket.socket) -> bool:
+    """Whether the other side says something before it closes."""
+    with contextlib.suppress(ConnectionError):
+        return bool(await asyncio.get_running_loop().sock_recv(stranger, 65_536))
+    return False
+
+
+@both_loops
+async def test_strangers_beyond_the_burst_get_in_at_the_rate(keys: Keyring) -> None:
+    slow = AcceptLimits(strangers_burst=2, strangers_per_s=2.0, host_burst=1000)
+    async with running(keys, "127.0.0.1", accept_limits=slow) as net:
+        with flooding(net) as flood:
+            begun_s = time.monotonic()
+            let_in = 0
+            while time.monotonic() < begun_s + 2.0:
+                let_in += await answered(await flood.knock("127.0.0.1"))
+                await asyncio.sleep(0.01)
+            earned = 2.0 * (time.monotonic() - begun_s)
+            assert earned < let_in <= 2 + earned
 
 
 @both_loops

@@ -11,6 +11,7 @@ from flashflow.model.errors import PeerError
 from flashflow.orlink.cells import Command
 from flashflow.orlink.keys import LinkCertificate, make_link_certificate
 from flashflow.orlink.meas import MeasErr, MeasErrCode, MeasParamsOk
+from flashflow.orlink.relaycell import RelayCell, RelayCommand, parse_relay_cell
 from flashflow.testnet.counts import read_counts
 from flashflow.testnet.relays import RelayProcess, RelaySpec
 from support.cheating_relay import CACHED_CELLS, FIRST_LINKS, INVENTED_CELLS, choose, command
@@ -111,6 +112,18 @@ def test_drop(relay, certificate) -> None:
     assert made.receive_run(1) == decrypted(made, payload)
     made.send_run(os.urandom(509 * 40))
     assert 20 <= len(received_until_end(made)) < 40
+
+
+@cheats("recognised")
+def test_recognised(relay, certificate) -> None:
+    _coordinator, made = begin(relay, certificate)
+    hop = made.hops[CIRC]
+    made.send_run(os.urandom(509 * 40))
+    hop.forward.cipher.offset_bytes += 509 * 40
+    own = RelayCell(RelayCommand.DATA, 1, b"for the relay itself")
+    made.send_run(hop.send(own))
+    (back,) = received_until_end(made)
+    assert parse_relay_cell(back) == own
 
 
 def received_until_end(made: MiniClient) -> list[bytes]:

@@ -2,20 +2,28 @@
 
 import asyncio
 import logging
+import socket
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from flashflow.keys import keygen
+from flashflow.keys import keygen, load_certificate, load_own
 from flashflow.keys.certificates import export_certificate
 from flashflow.shell import sessions
+from flashflow.shell.mtls import TlsPipe, client_context
 from flashflow.shell.sessionclient import Connected, Disconnected, ServerMessage, Unreachable
 from flashflow.shell.sessions import PeerGone, PeerJoined, PeerMessage, PeerRefused
 from support.both_loops import both_loops
 from support.keyring import Keyring
-from support.session_net import WAIT_S, hello, running
-from support.wire_pair import go, report
+from support.session_net import QUICK, WAIT_S, Net, frame, hello, running
+from support.wire_pair import go, order, report
+
+KERNEL_BYTES = 4096
+"""What the kernel is asked to keep of a connection, each way; it takes some times that."""
+MESSAGES = 499
+LEAST_WAITING_BYTES = 100_000
+"""Of 499 orders, more than 200 kB."""
 
 
 @pytest.fixture
@@ -181,18 +189,70 @@ async def test_a_message_to_ourselves_needs_no_wire(keys: Keyring) -> None:
 
 @both_loops
 async def test_a_peer_that_does_not_read_delays_nobody(keys: Keyring) -> None:
+    """What the kernel takes of its messages is little, all else waits at the server."""
     async with running(keys, "127.0.0.1") as net:
-        _, writer = await net.raw("m1")
-        writer.write(hello())
-        await net.told.wait_of(PeerJoined)
+        net.server._listeners[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)
         client = net.client("m2")
         await client.told.wait_of(Connected)
-        for number in range(1, 500):
-            net.server.send("m1", go(number))
-            net.server.send("m2", go(number))
-        await client.told.wait_of(ServerMessage, 499)
-        await net.server.stop_watching("m2", WAIT_S)
-        assert net.undelivered == [], "m2 took everything over"
-        assert not net.server.is_buffer_empty("m1")
-        assert net.told.of(PeerRefused) == []
-        writer.close()
+        deaf = await Deaf.join(net, "m1")
+        try:
+            for number in range(1, MESSAGES + 1):
+                net.server.send("m1", order(number))
+                net.server.send("m2", order(number))
+            await client.told.wait_of(ServerMessage, MESSAGES)
+            assert waiting_bytes(net, "m1") > LEAST_WAITING_BYTES
+            for second in range(1, 4):
+                client.session.send(report(second))
+                await net.told.wait_of(PeerMessage, second)
+            assert waiting_bytes(net, "m1") > LEAST_WAITING_BYTES
+            assert net.server.figures()["m1"].pending == MESSAGES
+            await net.server.stop_watching("m2", WAIT_S)
+            assert net.undelivered == [], "m2 took everything over"
+            assert net.told.of(PeerRefused) == net.told.of(PeerGone) == []
+        finally:
+            deaf.close()
+
+
+def waiting_bytes(net: Net, name: str) -> int:
+    """What the server has written for a peer and the kernel has not taken."""
+    link = net.server._peers[name].link
+    assert link is not None
+    assert link._transport is not None
+    return link._transport.get_write_buffer_size()
+
+
+class Deaf:
+    """A measurer that joins and reads no more, but says that it lives."""
+
+    def __init__(self, connection: socket.socket, tls: TlsPipe) -> None:
+        self._socket = connection
+        self._tls = tls
+        self._beating = asyncio.get_running_loop().create_task(self._beat())
+
+    @classmethod
+    async def join(cls, net: Net, name: str) -> "Deaf":
+        loop = asyncio.get_running_loop()
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_BYTES)
+        connection.settimeout(0)
+        await loop.sock_connect(connection, (net.addr.host, net.addr.port))
+        own = load_own(net.keys.key(name), datetime.now(UTC))
+        tls = TlsPipe(client_context(own, load_certificate(net.keys.coord_cert)), server_side=False)
+        tls.start()
+        while not tls.open:
+            await loop.sock_sendall(connection, tls.take_outgoing())
+            tls.receive(await loop.sock_recv(connection, KERNEL_BYTES))
+        tls.send(hello(name))
+        await loop.sock_sendall(connection, tls.take_outgoing())
+        await net.told.wait(lambda: name in [event.name for event in net.told.of(PeerJoined)])
+        return cls(connection, tls)
+
+    def close(self) -> None:
+        self._beating.cancel()
+        self._socket.close()
+
+    async def _beat(self) -> None:
+        while True:
+            self._tls.send(frame(type="heartbeat", ack=0))
+            await asyncio.get_running_loop().sock_sendall(self._socket, self._tls.take_outgoing())
+            await asyncio.sleep(QUICK.heartbeat_s / 2)

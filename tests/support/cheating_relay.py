@@ -25,7 +25,7 @@ from flashflow.relay.core.effects import Effect, Role
 from flashflow.relay.core.events import Event, ParamsReceived
 from flashflow.relay.core.state import State
 from flashflow.relay.counting import Counter
-from flashflow.relay.echo import Echo, send_rows
+from flashflow.relay.echo import Echo, own_rows, send_rows
 from flashflow.relay.measuring import BackgroundMeter
 from flashflow.relay.server import RelayServer
 from flashflow.shell.parent import follow_parent
@@ -134,6 +134,19 @@ class Drop(RelayServer):
                 send_rows(np.ascontiguousarray(rows), cells[0, : bulk.HEADER_BYTES].tobytes(), out)
 
         return Half()
+
+
+class Recognised(RelayServer):
+    """Decrypts, and sends only those cells back that it recognises: of random payloads, none."""
+
+    def make_echo(self):
+        class Picky(Echo):
+            def echo(self, hop, cells, out):
+                rows = self.peel(hop, cells)
+                own = np.ascontiguousarray(rows[own_rows(hop, rows)])
+                send_rows(own, cells[0, : bulk.HEADER_BYTES].tobytes(), out)
+
+        return Picky()
 
 
 class Miscount(RelayServer):
@@ -262,6 +275,7 @@ CHEATS: dict[str, tuple[type[RelayServer], str | None]] = {
     "echo-early": (EchoEarly, None),
     "invent": (Invent, None),
     "drop": (Drop, None),
+    "recognised": (Recognised, None),
     "miscount": (Miscount, "miscounted"),
     "background": (Background, "claimed"),
     "bad-certs": (BadCerts, None),
