@@ -8,14 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.core import events as cev
-from coordinator.core.measurement import DEADLINES, Phase
+from coordinator.core.measurement import DEADLINES, GRACE_S, Phase
 from coordinator.core.v3bw import build_v3bw
+from flashflow.model.ids import Fingerprint
 from flashflow.model.results import MeasurementRecord
+from flashflow.model.timing import SETUP_S
 from flashflow.store.latest import LatestResult
 from flashflow.torctl import events as tor
 from measurer.core import events as mev
 from support.joined_world import World
 
+LAST_REPORT_UNDER_WAY_S = 7.05
+"""The measurers have counted their last second and the relay has said its own; their reports are on their way."""
 MOMENTS = {
     "echo": [
         ("recording", 0.0),
@@ -28,7 +32,7 @@ MOMENTS = {
         ("active", 0.0),
         ("active", 3.5),
         ("active", 6.9),
-        ("active", 7.3),
+        ("active", LAST_REPORT_UNDER_WAY_S),
         ("saving", 0.0),
     ],
     "loop": [
@@ -38,11 +42,16 @@ MOMENTS = {
         ("active", 0.0),
         ("active", 3.5),
         ("active", 6.9),
+        ("active", LAST_REPORT_UNDER_WAY_S),
         ("saving", 0.0),
     ],
 }
 WHEN = [(mode, *moment) for mode, moments in MOMENTS.items() for moment in moments]
-LONGEST_S = sum(limit(World().params) for phase, limit in DEADLINES.items() if phase is not Phase.SAVING)
+LIMITS_S = {phase.value: limit(World().params) for phase, limit in DEADLINES.items()}
+LONGEST_S = sum(limit_s for phase, limit_s in LIMITS_S.items() if phase != Phase.SAVING.value)
+LIMITS_S |= {"set-up": SETUP_S, "suspected": GRACE_S}
+SLACK_S = 0.1
+"""A phase ends with the event after its deadline."""
 
 
 def kill_measurer(world: World) -> None:
@@ -218,7 +227,7 @@ def coordinator_drains(world: World) -> None:
     world.clock.after(30.0, again)
 
 
-FAULTS: dict[str, Callable[[World], None]] = {
+FAULTS: dict[str, Callable[[World], object]] = {
     "kill -9 of a measurer": kill_measurer,
     "kill -9 of the coordinator": kill_coordinator,
     "kill -9 of the coordinator after a record": kill_coordinator_after_a_record,
@@ -254,6 +263,7 @@ FAULTS: dict[str, Callable[[World], None]] = {
     "disk full for 80 s": store_fails(80.0),
     "store hangs for 80 s": store_hangs,
     "SIGTERM of the coordinator": coordinator_drains,
+    "a measurer joins late": World.add_measurer,
 }
 
 
@@ -269,20 +279,25 @@ def complaints(world: World) -> list[str]:
             found.append(f"{name} has not ended: {host.core.state.measurements}")
     if any(target.rates for target in world.relays.values()):
         found.append("a relay is still loaded")
-    for meas_id, (begun_s, _) in world.begun.items():
-        found += _of_record(world, meas_id, begun_s)
-    return found + _of_file(world)
+    for meas_id, (_, fingerprint) in world.begun.items():
+        found += _of_record(world, meas_id, fingerprint)
+    return found + _of_phases(world) + _of_file(world)
 
 
-def _of_record(world: World, meas_id: int, begun_s: float) -> list[str]:
+def _of_phases(world: World) -> list[str]:
+    """Nothing is in a phase for longer than it may, whatever becomes of it later."""
+    return [
+        f"{meas_id} was in {phase} for {lasted_s:.1f} s"
+        for meas_id, phase, lasted_s in world.all_stays()
+        if lasted_s > LIMITS_S[phase] + SLACK_S
+    ]
+
+
+def _of_record(world: World, meas_id: int, fingerprint: Fingerprint) -> list[str]:
     record = world.record(meas_id)
-    if record is None:
-        # a disk without room takes no record: then the log has it
-        refused = (
-            f"measurement {meas_id} was not stored and is lost",
-            f"measurement {meas_id} could not be stored",
-        )
-        told = [text for _, _, text in world.log if text.startswith(refused)]
+    if record is None:  # a disk without room takes no record: then the log has it
+        lost = f"measurement {meas_id} was not stored and is lost: "
+        told = [text for _, _, text in world.log if text.startswith(lost) and fingerprint in text]
         return [] if told else [f"{meas_id} was lost without a word"]
     if len([one for one in world.coordinator.records if one.meas_id == meas_id]) > 1:
         return [f"{meas_id} was stored twice"]
@@ -357,8 +372,8 @@ def test_a_fault_in_a_phase(fault: str, mode: str, phase: str, more_s: float) ->
     world = World(mode)
     first = world.measure(1)
     assert first is not None
-    if world.until_phase(first, phase, more_s):
-        FAULTS[fault](world)
+    assert world.until_phase(first, phase, more_s)
+    FAULTS[fault](world)
     world.measure(2)
     world.sleep(130.0)
     assert complaints(world) == []
@@ -414,7 +429,60 @@ def test_any_faults_at_any_moments(mode: str, script: list[tuple[float, str]]) -
     assert goes_on(world) == []
 
 
-@pytest.mark.parametrize("planted", ["twice", "fifth", "lost", "hangs"])
+@pytest.mark.parametrize("mode", ["echo", "loop"])
+def test_at_the_last_moment_only_the_measurers_last_reports_lack(mode: str) -> None:
+    world = World(mode)
+    meas_id = world.measure(1)
+    assert world.until_phase(meas_id, "active", LAST_REPORT_UNDER_WAY_S)
+    meas = world.coordinator.core.state.measurements[meas_id]
+    assert [len(share.reports) for share in meas.shares.values()] == [4, 4]
+    assert len(meas.background) == (5 if mode == "echo" else 0)
+    assert not any(host.tor_runs for host in world.measurers.values())
+
+
+@pytest.mark.parametrize(("mode", "phase", "more_s"), WHEN, ids=lambda value: str(value))
+def test_a_measurer_that_joins_late_has_a_part_in_what_begins_next(
+    mode: str, phase: str, more_s: float
+) -> None:
+    world = World(mode)
+    first = world.measure(1)
+    assert world.until_phase(first, phase, more_s)
+    late_one = world.add_measurer()
+    world.sleep(60.0)
+    assert [share.name for share in world.record(first).shares] == ["m1", "m2"]
+    second = world.measure(2)
+    record = world.measured(second, 60.0)
+    assert [share.name for share in record.shares] == ["m1", "m2", late_one]
+    assert record.failure is None
+    assert complaints(world) == []
+
+
+def plant(world: World, planted: str, meas_id: int) -> None:
+    """Break what nothing may break."""
+    if planted == "hangs":
+        world.coordinator.stopped = True
+    elif planted == "overstays":
+        world.coordinator.core.state.measurements[meas_id].deadline_s += 5.0
+    elif planted == "twice":
+        world.coordinator.records.append(world.coordinator.records[-1])
+    elif planted == "lost":
+        world.coordinator.records.clear()
+    elif planted == "lost with half a word":
+        world.coordinator.records.clear()
+        world.log.append((world.clock.now_s, "coord", f"measurement {meas_id} could not be stored: no room"))
+
+
+PLANTED = {
+    "twice": "was stored twice",
+    "fifth": "the relay carried",
+    "lost": "was lost without a word",
+    "lost with half a word": "was lost without a word",
+    "hangs": "is still in work",
+    "overstays": "was in params for 15.0 s",
+}
+
+
+@pytest.mark.parametrize("planted", PLANTED)
 def test_a_planted_fault_is_found(planted: str) -> None:
     world = World()
     if planted == "fifth":
@@ -422,12 +490,13 @@ def test_a_planted_fault_is_found(planted: str) -> None:
             tor.BwReport(report.meas_id, report.second, report.sent_bytes, report.recv_bytes * 4 // 5)
         ]
     meas_id = world.measure(1)
-    world.sleep(5.0 if planted == "hangs" else 30.0)
-    if planted == "hangs":
-        world.coordinator.stopped = True
-    if planted == "twice":
-        world.coordinator.records.append(world.coordinator.records[-1])
-    if planted == "lost":
-        world.coordinator.records.clear()
-    assert complaints(world) != []
-    assert any(str(meas_id) in line for line in complaints(world))
+    if planted == "overstays":
+        mood("mute")(world)
+        assert world.until_phase(meas_id, "params")
+    else:
+        world.sleep(5.0 if planted == "hangs" else 30.0)
+    plant(world, planted, meas_id)
+    if planted == "overstays":
+        world.sleep(30.0)
+    found = complaints(world)
+    assert any(line.startswith(str(meas_id)) and PLANTED[planted] in line for line in found), found

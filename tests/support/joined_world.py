@@ -12,11 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from coordinator.core import effects as cdo
 from coordinator.core import events as cev
 from coordinator.core.handle import Coordinator
+from coordinator.core.measurement import RUNNING, SETTING_UP
 from coordinator.core.params import Params
 from flashflow.config.networks import parse_networks
 from flashflow.directory.filter import RelayFilter
@@ -397,6 +398,7 @@ class CoordinatorHost(Host):
     def end(self) -> None:
         self.life += 1
         self.up = False
+        self.world.forget_phases()
         for name, session in self.sessions.items():
             if session.phase is not LinkPhase.DOWN:
                 self.world.measurers[name].drop_link("connection reset")
@@ -592,6 +594,15 @@ class CoordinatorHost(Host):
             self.say(tor.MeasEnd(MeasId(meas_id), success=reason is None, reason=reason))
 
 
+class Stay(NamedTuple):
+    """How long a measurement was in a phase."""
+
+    meas_id: int
+    phase: str
+    """A phase's value; also `set-up` for those before the traffic together, `suspected` while it is (`suspect`)."""
+    lasted_s: float
+
+
 class World:
     """The deployment: two measurers, two relays."""
 
@@ -604,8 +615,8 @@ class World:
         self.log: list[tuple[float, str, str]] = []
         self.undelivered: list[NotDelivered] = []
         self.begun: dict[int, tuple[float, Fingerprint]] = {}
-        self.over_s: dict[int, float] = {}
-        self.phase_since: dict[int, tuple[str, float]] = {}
+        self.staying: dict[tuple[int, str], float] = {}
+        self.stays: list[Stay] = []
         self.reports: Callable[[str, tor.BwReport], list[tor.BwReport]] = lambda name, report: [report]
         self._epochs = itertools.count(1)
         self._circs = itertools.count(1)
@@ -624,13 +635,32 @@ class World:
         return next(self._circs)
 
     def saw(self, core: Coordinator) -> None:
-        """After each event of the coordinator's: what is in work, and since when."""
+        """After each event of the coordinator's: what is in work, and how long it was in each phase."""
+        now_in = set()
         for meas_id, meas in core.state.measurements.items():
             if meas.recorded_s is not None:
                 self.begun.setdefault(meas_id, (self.clock.now_s, meas.relay.fingerprint))
-            phase = meas.phase.value
-            if self.phase_since.get(meas_id, ("", 0.0))[0] != phase:
-                self.phase_since[meas_id] = (phase, self.clock.now_s)
+            now_in.add((meas_id, meas.phase.value))
+            if meas.phase in SETTING_UP:
+                now_in.add((meas_id, "set-up"))
+            if meas.suspicion is not None and meas.phase in RUNNING:
+                now_in.add((meas_id, "suspected"))
+        self._stays_in(now_in)
+
+    def forget_phases(self) -> None:
+        """The coordinator ended, and with it whatever was in work."""
+        self._stays_in(set())
+
+    def _stays_in(self, now_in: set[tuple[int, str]]) -> None:
+        for key in set(self.staying) - now_in:
+            self.stays.append(Stay(*key, self.clock.now_s - self.staying.pop(key)))
+        for key in now_in - set(self.staying):
+            self.staying[key] = self.clock.now_s
+
+    def all_stays(self) -> list[Stay]:
+        """Of every measurement in every phase, those that still last included."""
+        lasting = [Stay(*key, self.clock.now_s - since_s) for key, since_s in self.staying.items()]
+        return self.stays + lasting
 
     def sleep(self, seconds: float) -> None:
         self.clock.run_until(self.clock.now_s + seconds)
@@ -664,9 +694,15 @@ class World:
     def ready(self) -> bool:
         """Whether a measurement could begin."""
         state = self.coordinator.core.state
-        return (
-            self.coordinator.up and not state.draining and state.tor_up and len(state.connected_team()) == 2
-        )
+        everyone = len(state.connected_team()) == len(self.measurers)
+        return self.coordinator.up and not state.draining and state.tor_up and everyone
+
+    def add_measurer(self) -> str:
+        """Another measurer, which comes up now: its name."""
+        name = f"m{len(self.measurers) + 1}"
+        self.measurers[name] = MeasurerHost(self, name)
+        self.measurers[name].start()
+        return name
 
     def quiet(self) -> bool:
         """Whether nobody has a measurement in work."""
