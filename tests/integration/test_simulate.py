@@ -17,6 +17,18 @@ from support.directory_files import EXCERPT
 TEAM_MBPS = 3000
 F = 2.25 * (1 + 0.05) / (1 - 0.20)
 MAX_RATIO = 1.03
+COUNTS = {
+    "relays",
+    "measured",
+    "accepted",
+    "slots_used",
+    "remeasured",
+    "failed",
+    "team_limited",
+    "split_groups",
+}
+NAMES = COUNTS | {"hours", "lower_bound_hours", "ratio", "utilisation", "build_s", "run_s", "peak_mb"}
+"""The figures that docs/scheduling.md explains."""
 
 
 def weights_mbps(text: str) -> list[float]:
@@ -51,6 +63,10 @@ def test_the_real_network_is_measured_within_1_03_of_the_lower_bound() -> None:
     assert figures["slots_used"] * 30 == pytest.approx(figures["hours"] * 3600)
     assert figures["ratio"] == pytest.approx(figures["hours"] / least, rel=1e-3)
     assert is_near(figures, least)
+    assert set(figures) == NAMES
+    assert {name for name, value in figures.items() if isinstance(value, int)} == COUNTS
+    assert 0 < figures["build_s"] <= figures["run_s"]
+    assert figures["peak_mb"] > 0
 
 
 def few(folder: Path, text: str, number: int) -> Path:

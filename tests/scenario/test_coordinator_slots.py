@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from coordinator.core import effects as do
 from coordinator.core import events as ev
 from coordinator.core.params import Params
@@ -213,17 +215,64 @@ def test_what_finds_no_capacity_in_its_slot_gets_another() -> None:
     assert len(begun(world)) == 3, "a controller's measurement counts"
 
 
-def test_clock_steps_within_a_period_neither_double_nor_lose() -> None:
-    world = World(Params(duration_s=5, warmup_s=2, slot_s=30, period_s=86400), (relay(1), relay(2), relay(3)))
-    world.utc_s = MIDNIGHT + 39990.0
+def planned(world: World) -> dict[Fingerprint, int]:
+    """The slot of each relay that has one."""
+    schedule = world.core.state.period.schedule
+    assert schedule is not None
+    return {placement.fingerprint: placement.slot for placement in schedule.placements()}
+
+
+def slot_now(world: World) -> int:
+    """Of 30 s."""
+    return int((world.utc_s - MIDNIGHT) // 30)
+
+
+def among(slots: dict[Fingerprint, int], first: int, end: int) -> set[Fingerprint]:
+    """Who has one of the slots from `first` to before `end`."""
+    return {fingerprint for fingerprint, slot in slots.items() if first <= slot < end}
+
+
+def begun_in(world: World, slots: int) -> set[Fingerprint]:
+    """Relays that begin in the next slots."""
+    before = len(begun(world))
+    run_slots(world, slots)
+    return set(begun(world)[before:])
+
+
+HOUR = 120
+"""Slots."""
+
+
+@pytest.mark.parametrize("replayed", [3, HOUR])
+def test_clock_steps_within_a_period_neither_double_nor_lose(replayed: int) -> None:
+    """An hour back, of which `replayed` slots pass again, and then over an hour whose slots had not come yet."""
+    relays = tuple(
+        replace(relay(1), fingerprint=Fingerprint(f"{number:040X}"), nickname=f"relay{number}")
+        for number in range(1, 201)
+    )
+    world = World(Params(duration_s=5, warmup_s=2, slot_s=30, period_s=86400), relays)
+    world.utc_s = MIDNIGHT + 36000.5
     world.start()
     run_slots(world, 1)
+    schedule, first = planned(world), slot_now(world)
+    assert among(schedule, first + 1, 2880) == set(schedule)
+    assert begun_in(world, HOUR) == among(schedule, first + 1, first + HOUR + 1) != set()
+
     world.utc_s -= 3600.0
-    run_slots(world, 3)
-    world.utc_s += 7200.0
-    run_slots(world, 2)
-    run_slots(world, 40_000 // 30)
-    assert sorted(begun(world)) == ALL
+    left = planned(world)
+    assert left == {fp: slot for fp, slot in schedule.items() if slot > first + HOUR}
+    assert begun_in(world, replayed) == set(), "its relays had their turn"
+    assert planned(world) == left
+
+    skipped_from = first + HOUR + 1
+    skipped_to = skipped_from + HOUR
+    skipped = among(left, skipped_from, skipped_to)
+    assert len(skipped) > 1
+    world.utc_s += 30.0 * (skipped_to - 1 - slot_now(world))
+    assert begun_in(world, 1) == skipped | among(left, skipped_to, skipped_to + 1)
+    assert begun_in(world, 2880 - 1 - slot_now(world)) == among(left, skipped_to + 1, 2880)
+    assert slot_now(world) == 2879
+    assert sorted(begun(world)) == [one.fingerprint for one in relays]
 
 
 def test_draining_begins_nothing_and_ends_with_the_last_measurement() -> None:

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.accuracy.cpu import CpuSample, Used, figures
 from benchmarks.accuracy.groups import GROUPS, SLOW_MBPS, chosen, shortened
 from benchmarks.accuracy.judge import complaints, is_within, spread_pct
-from benchmarks.accuracy.record import GroupRecord, Measurement, read_records, write_records
+from benchmarks.accuracy.record import CpuUse, GroupRecord, Measurement, read_records, write_records
 from benchmarks.accuracy.report import PARTS, reported
 from benchmarks.accuracy.stages import link_truth, relay_truth, tor_truth
 from flashflow.demo.report import percent_off
@@ -137,15 +137,19 @@ def test_where_tors_seconds_differ_its_counter_at_our_seconds_is_the_yardstick(t
 
 
 def test_the_file_gives_back_what_was_kept(tmp_path):
-    begin = CpuSample(0.0, {1: Used("relay1", 1.0, {1: 1.0, 2: 0.0})})
+    begin = CpuSample(0.0, {1: Used("relay1", 1.0, {1: (1.0, 0.25), 2: (0.0, 0.0)})})
     end = CpuSample(
-        10.0, {1: Used("relay1", 10.5, {1: 10.0, 2: 0.5}), 2: Used("measurer1's worker", 4.0, {2: 4.0})}
+        10.0,
+        {
+            1: Used("relay1", 10.5, {1: (10.0, 1.0), 2: (0.5, 9.0)}),
+            2: Used("measurer1's worker", 4.0, {2: (4.0, 0.5)}),
+        },
     )
     cpu = figures(begin, end, 10**9, "relay1")
-    assert [(use.process, use.cpu_s, use.busiest_thread_s) for use in cpu.uses] == [
-        ("relay1", 9.5, 9.0),
-        ("measurer1's worker", 4.0, 4.0),
-    ]
+    assert cpu.uses == (
+        CpuUse("relay1", 9.5, busiest_thread_s=9.0, busiest_thread_wanted_s=9.75),
+        CpuUse("measurer1's worker", 4.0, busiest_thread_s=4.0, busiest_thread_wanted_s=4.5),
+    )
     kept = records([measured(), measured(limit_mbps=None, limit="none", cpu=cpu)])
     write_records(tmp_path / "accuracy.json", kept)
     assert read_records(tmp_path / "accuracy.json") == kept

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from coordinator.core.colocation import Kind
+from coordinator.core.colocation import Kind, groups
 from coordinator.core.schedule import Schedule, Slots, Strategy
-from support.schedules import DAY_SLOTS, REAL_CONSENSUS, SEED, TEAM, problems, real_candidates
+from support.schedules import DAY_SLOTS, REAL_CONSENSUS, SEED, TEAM, problems, real_candidates, real_relays
 
 MOST_OVER_LOWER_BOUND = 1.03
 F = 2.25 * 1.05 / 0.8
@@ -48,11 +48,21 @@ def test_the_network_is_the_one_that_is_meant() -> None:
     assert len(weight_lines()) == len(real_candidates()) == 6532
 
 
-def test_fastest_is_near_the_lower_bound() -> None:
-    schedule = built("fastest")
+@pytest.mark.parametrize(("kind", "split"), [(None, 0), ("address", 18), ("family", 0), ("prefix", 70)])
+def test_fastest_is_near_the_lower_bound_whatever_is_co_located(kind: Kind | None, split: int) -> None:
+    """As docs/scheduling.md has it: small relays fill what groups leave; a consensus alone tells no families."""
+    schedule = built("fastest", kind)
     assert schedule.unplaced == []
+    assert slots_used(schedule) == len({placement.slot for placement in schedule.placements()}) == 620
     assert 1 <= slots_used(schedule) / lower_bound_slots() <= MOST_OVER_LOWER_BOUND
+    assert len(schedule.split_groups) == split
     assert problems(schedule, {0: TEAM}) == []
+
+
+def test_one_address_is_one_prefix() -> None:
+    """So both kinds together group what the prefix does."""
+    relays = real_relays()
+    assert groups(relays, frozenset({"address", "prefix"})) == groups(relays, frozenset({"prefix"}))
 
 
 def test_a_schedule_that_leaves_a_fifth_of_the_team_unused_is_not() -> None:
