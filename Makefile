@@ -12,7 +12,7 @@ help:
 	@echo 'make test         tests without network namespaces and without killing processes'
 	@echo 'make test-net     tests against real tor and in network namespaces'
 	@echo 'make test-faults  whole deployments that are killed, lied to, joined and left'
-	@echo 'make accuracy     150 results beside what relays and links counted, on a machine with nothing else to do (an hour)'
+	@echo 'make accuracy     177 results beside what relays and links counted, on a machine with nothing else to do (three quarters of an hour)'
 	@echo 'make fuzz         the parsers of outside bytes under a fuzzer, 20 s each (ARGS="--seconds 60 frames")'
 	@echo 'make check        ruff, mypy, layering'
 	@echo 'make bench        benchmarks, with their limits'

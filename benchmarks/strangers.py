@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from benchmarks import coordinator
+from flashflow.shell.acceptor import AcceptLimits
 from flashflow.shell.parent import child_environment, follow_parent
 
 PER_S = 500
@@ -120,6 +121,10 @@ def measure() -> tuple[dict[str, float], list[str]]:
     figures["strangers_per_s"] = round(counts["hellos"] / counts["seconds"], 1)
     figures["strangers_answered"] = counts["answered"]
     figures["strangers_closed_unread"] = counts["closed"]
+    limits = AcceptLimits()
+    most = limits.strangers_burst + limits.strangers_per_s * counts["seconds"] + 1
+    if figures["strangers_answered"] > most:
+        missed.append(f"strangers_answered {figures['strangers_answered']} > {most:.0f}")
     if figures["strangers_per_s"] < LEAST_PER_S:
         missed.append(f"strangers_per_s {figures['strangers_per_s']} < {LEAST_PER_S}")
     return figures, missed

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -27,8 +28,8 @@ class Used:
     """Which it is."""
     cpu_s: float
     """All of it."""
-    threads_s: Mapping[int, float]
-    """By thread."""
+    threads_s: Mapping[int, tuple[float, float]]
+    """By thread: the same, and the seconds for which it could have run but no core was free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,10 @@ def sample(names: Mapping[int, str]) -> CpuSample:
     for process in (own, *own.children(recursive=True)):
         try:
             name = "accuracy" if process.pid == own.pid else _name(process, names)
-            threads_s = {one.id: one.user_time + one.system_time for one in process.threads()}
+            threads_s = {one.id: _ran_and_waited_s(process.pid, one.id) for one in process.threads()}
             times = process.cpu_times()
             used[process.pid] = Used(name, times.user + times.system, threads_s)
-        except psutil.NoSuchProcess:
+        except (psutil.NoSuchProcess, OSError):
             continue
     return CpuSample(time.monotonic(), used)
 
@@ -59,7 +60,7 @@ def sample(names: Mapping[int, str]) -> CpuSample:
 def figures(begin: CpuSample, end: CpuSample, relay_read_bytes: int, relay: str) -> CpuFigures:
     """What was used between two samples, the process called `relay` first."""
     uses = [
-        CpuUse(after.process, round(_since(begin, pid, after), 2), round(_busiest_s(begin, pid, after), 2))
+        CpuUse(after.process, round(_since(begin, pid, after), 2), *_busiest_s(begin, pid, after))
         for pid, after in end.used.items()
     ]
     listed = sorted(
@@ -76,10 +77,22 @@ def _since(begin: CpuSample, pid: int, after: Used) -> float:
     return after.cpu_s - (before.cpu_s if before else 0.0)
 
 
-def _busiest_s(begin: CpuSample, pid: int, after: Used) -> float:
+def _busiest_s(begin: CpuSample, pid: int, after: Used) -> tuple[float, float]:
+    """Of the thread that ran most: how long it ran, and how long it ran or waited for a core."""
     before = begin.used.get(pid)
     threads_s = before.threads_s if before else {}
-    return max((cpu_s - threads_s.get(thread, 0.0) for thread, cpu_s in after.threads_s.items()), default=0.0)
+    used = []
+    for thread, (cpu_s, waited_s) in after.threads_s.items():
+        cpu_before_s, waited_before_s = threads_s.get(thread, (0.0, 0.0))
+        ran_s = cpu_s - cpu_before_s
+        used.append((round(ran_s, 2), round(ran_s + waited_s - waited_before_s, 2)))
+    return max(used, default=(0.0, 0.0))
+
+
+def _ran_and_waited_s(pid: int, thread: int) -> tuple[float, float]:
+    """How long it had a core, and was kept waiting for one (proc(5), schedstat: nanoseconds)."""
+    ran, waited, _ = Path(f"/proc/{pid}/task/{thread}/schedstat").read_text().split()
+    return int(ran) / 1e9, int(waited) / 1e9
 
 
 def _name(process: psutil.Process, names: Mapping[int, str]) -> str:

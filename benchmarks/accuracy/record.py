@@ -17,6 +17,8 @@ class CpuUse:
     """CPU seconds, user and system."""
     busiest_thread_s: float
     """CPU seconds of the thread that used most."""
+    busiest_thread_wanted_s: float | None = None
+    """The same and the seconds that it waited for a core; None if that was not recorded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The generated parts of docs/accuracy.md: tables, each between two marks."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
@@ -45,7 +46,9 @@ def _distribution(records: Records) -> str:
     ]
     for mode in ("loop", "echo"):
         rows.append(_quantiles(f"{mode} mode", [one for one in every if one.mode == mode]))
-    return "\n".join([*rows, PAPER])
+    sources = Counter(one.truth for one in every if one.failure is None)
+    told = ", ".join(f"{source} ({count})" for source, count in sources.most_common())
+    return "\n".join([*rows, PAPER, "", f"Compared with: {told}."])
 
 
 def _quantiles(name: str, measurements: Sequence[Measurement]) -> str:
@@ -116,16 +119,17 @@ def _cpu_table(name: str, one: Measurement, figures: CpuFigures) -> str:
     rows = [
         f"{name}: {one.measured_mbps:.0f} Mbit/s over {figures.wall_s:.0f} s, {gigabytes:.2f} GB of cells read by the relay.",
         "",
-        "| process | of a core | its busiest thread | CPU-seconds per GB |",
-        "|---|--:|--:|--:|",
+        "| process | of a core | its busiest thread ran | ran or waited to | CPU-seconds per GB |",
+        "|---|--:|--:|--:|--:|",
     ]
     for use in figures.uses:
-        shares = f"{use.cpu_s / figures.wall_s:.0%} | {use.busiest_thread_s / figures.wall_s:.0%}"
+        times_s = (use.cpu_s, use.busiest_thread_s, use.busiest_thread_wanted_s)
+        shares = " | ".join("" if used_s is None else f"{used_s / figures.wall_s:.0%}" for used_s in times_s)
         rows.append(f"| {use.process} | {shares} | {use.cpu_s / gigabytes:.2f} |")
     relay, *others = figures.uses
     ours_s = sum(use.cpu_s for use in others)
     rows.append(
-        f"| **all but {relay.process}** | {ours_s / figures.wall_s:.0%} | | {ours_s / gigabytes:.2f} |"
+        f"| **all but {relay.process}** | {ours_s / figures.wall_s:.0%} | | | {ours_s / gigabytes:.2f} |"
     )
     return "\n".join(rows)
 
