@@ -169,6 +169,16 @@ def test_a_deployments_number_is_below_how_many_there_are(tmp_path: Path, deploy
     assert reason == f"[schedule] deployment: expected a number below the 3 deployments, got {deployment}"
 
 
+def test_deployments_that_share_a_secret_have_periods_of_a_day_at_most(tmp_path: Path) -> None:
+    """The shared random value is another one each day."""
+    text = f"{CONSENSUS}[meas_params]\nperiod = {{}}\n[schedule]\ndeployments = {{}}\n"
+    assert load(tmp_path, text.format(86_400, 2)).deployments == 2
+    assert load(tmp_path, text.format(172_800, 1)).period_s == 172_800
+    assert refusal(tmp_path, text.format(172_800, 2)) == (
+        "[meas_params] period: expected at most 86400 s where several deployments share the secret, got 172800"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "kinds"),
     [("none", set()), ("family", {"family"}), ("prefix  address", {"address", "prefix"})],
