@@ -1,5 +1,6 @@
 """A process that serves OR links: listening sockets, links, signals, one epoll loop. Who serves what is a subclass's."""
 
+import contextlib
 import logging
 import resource
 import select
@@ -116,7 +117,8 @@ class LinkServer(ABC, Generic[L]):
     def stop(self) -> None:
         """Ends run(), from any thread."""
         self._running = False
-        self._wake_ends[1].send(b"\0")
+        with contextlib.suppress(OSError):  # run() may have ended already
+            self._wake_ends[1].send(b"\0")
 
     def run(self) -> int | None:
         """Serves until SIGTERM or SIGINT, and says which it was; None after stop()."""

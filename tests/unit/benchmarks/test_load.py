@@ -25,7 +25,7 @@ def sent(**changes: float) -> dict[str, float]:
         "sent": WHOLE,
         "acknowledged": WHOLE,
         "lost": 0,
-        "reconnects": 5,
+        "reconnects": 12,
         "back_after_max_s": 1.0,
     } | changes
 
@@ -51,7 +51,7 @@ def test_a_run_that_lost_nothing_passes() -> None:
         (Ran(), sent(lost=1), 1, WHOLE, "disconnected"),
         (Ran(), sent(), 2, WHOLE, "disconnected"),
         (Ran(gone=["m3"]), sent(), 1, WHOLE, "disconnected"),
-        (Ran(), sent(reconnects=0), 1, WHOLE, "no measurer reconnected"),
+        (Ran(), sent(reconnects=11), 1, WHOLE, "the measurer that is cut came back 11 times"),
     ],
 )
 def test_what_is_lost_ends_the_run(
