@@ -14,6 +14,8 @@ SPREAD_MBPS = 40.0
 """The relay whose results are compared with each other."""
 SPREAD_COUNT = 10
 MAX_SPREAD_PCT = 5.0
+BUSY = 0.95
+"""Share of the time for which the thread that is the limit runs, or waits for a core."""
 
 
 def is_within(one: Measurement) -> bool:
@@ -55,7 +57,7 @@ def spread_runs(records: Records) -> dict[str, list[float]]:
 def complaints(records: Records) -> list[str]:
     """How the goal is missed, a line each; nothing if it is met."""
     found = [f"{name}: ended early: {record.problem}" for name, record in records.items() if record.problem]
-    return [*found, *_errors(all_measurements(records)), *_spreads(records)]
+    return [*found, *_errors(all_measurements(records)), *_spreads(records), *_bottlenecks(records)]
 
 
 def _errors(measurements: Sequence[Measurement]) -> list[str]:
@@ -81,4 +83,24 @@ def _spreads(records: Records) -> list[str]:
     ]
     if not spreads:
         found.append(f"no relay at {SPREAD_MBPS:g} Mbit/s was measured {SPREAD_COUNT} times")
+    return found
+
+
+def _bottlenecks(records: Records) -> list[str]:
+    """Where an unlimited relay was not the limit itself."""
+    timed = [one for one in all_measurements(records) if one.cpu is not None and one.failure is None]
+    return [line for one in timed for line in _not_the_limit(one)]
+
+
+def _not_the_limit(one: Measurement) -> list[str]:
+    assert one.cpu is not None  # timed
+    busy = [(use.busiest_thread_wanted_s or 0.0) / one.cpu.wall_s for use in one.cpu.uses]
+    found = []
+    if busy[0] < BUSY:
+        found.append(f"{described(one)}: the relay's busiest thread wanted a core {busy[0]:.0%} of the time")
+    found += [
+        f"{described(one)}: {use.process} wanted a core {share:.0%} of the time"
+        for use, share in zip(one.cpu.uses[1:], busy[1:], strict=True)
+        if share >= BUSY
+    ]
     return found

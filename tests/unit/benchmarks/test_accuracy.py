@@ -9,7 +9,14 @@ import pytest
 from benchmarks.accuracy.cpu import CpuSample, Used, figures
 from benchmarks.accuracy.groups import GROUPS, SLOW_MBPS, chosen, shortened
 from benchmarks.accuracy.judge import complaints, is_within, spread_pct
-from benchmarks.accuracy.record import CpuUse, GroupRecord, Measurement, read_records, write_records
+from benchmarks.accuracy.record import (
+    CpuFigures,
+    CpuUse,
+    GroupRecord,
+    Measurement,
+    read_records,
+    write_records,
+)
 from benchmarks.accuracy.report import PARTS, reported
 from benchmarks.accuracy.stages import link_truth, relay_truth, tor_truth
 from flashflow.demo.report import percent_off
@@ -134,6 +141,21 @@ def test_where_tors_seconds_differ_its_counter_at_our_seconds_is_the_yardstick(t
     truth = tor_truth(tor_files(tmp_path / "bw", uneven, 1.2 * RATE_BYTES), RESULT)
     assert truth.source == "tor's traffic/read"
     assert truth.mbps == pytest.approx(48.0, rel=0.001)
+
+
+@pytest.mark.parametrize(
+    ("relay_s", "worker_s", "said"),
+    [
+        (9.6, 9.4, None),
+        (9.4, 5.0, "the relay's busiest thread wanted a core 94% of the time"),
+        (9.9, 9.6, "measurer1's worker wanted a core 96% of the time"),
+    ],
+)
+def test_an_unlimited_relay_has_to_be_the_limit_itself(relay_s, worker_s, said):
+    uses = (CpuUse("relay1", 8.0, 8.0, relay_s), CpuUse("measurer1's worker", 4.0, 4.0, worker_s))
+    unlimited = measured(limit_mbps=None, limit="none", cpu=CpuFigures(10.0, 10**9, uses))
+    found = complaints(records([measured()] * 99 + [unlimited]))
+    assert [line.split(" %: ")[-1] for line in found] == ([] if said is None else [said])
 
 
 def test_the_file_gives_back_what_was_kept(tmp_path):
