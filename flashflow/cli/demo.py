@@ -36,7 +36,7 @@ def demo(
     duration: Annotated[
         int | None,
         typer.Option(
-            metavar="S", help="Seconds that a measurement counts (default 10; --tor 15, --period 5)."
+            metavar="S", help="Seconds that a measurement counts (default 10; --tor 25, --period 5)."
         ),
     ] = None,
     background: Annotated[

@@ -14,7 +14,7 @@ LEAST_RATE_MBPS = 1.0
 MAX_TOR_RELAYS = 20
 MEASURER_MBPS = 1000
 """Capacity of each measurer: the team's, over the paper's m / (1 - ε1) = 2.81, is the highest result it accepts."""
-DEFAULT_DURATION_S = 15
+DEFAULT_DURATION_S = 25
 STEADY_RELAY = ("TokenBucketRefillInterval 10 msec",)
 """torrc lines of the relays. With tor's default of 100 ms a limited relay reads in eight or nine bursts a second, so
 that its seconds differ by a tenth, and medians of seconds that begin at different moments by 2 %: what FlashFlow and

@@ -15,7 +15,7 @@ def test_without_options_four_relays_the_last_without_limit() -> None:
 
 
 def test_a_duration_of_its_own() -> None:
-    assert make_tor_plan(None, None, None, 0, "127.0.0.1").duration_s == 15
+    assert make_tor_plan(None, None, None, 0, "127.0.0.1").duration_s == 25
     assert plan().duration_s == 10
 
 
