@@ -178,6 +178,18 @@ def test_tor_takes_the_file_serves_it_and_votes_by_it(running: TorStack, results
 # --- what changes under its hands ---
 
 
+def test_a_relay_gets_another_rate_between_two_measurements(
+    running: TorStack, results: dict[int, Event]
+) -> None:
+    relay, before = running.relays[STEADY], results[STEADY]
+    half = int(RATES_MBPS[STEADY] * 125_000) // 2
+    relay.node.ask(f"SETCONF RelayBandwidthRate={half} RelayBandwidthBurst={half}")
+    after = succeed(running, relay)
+    for result in (before, after):
+        assert agrees(result, counted_mbps(relay.bw, result))
+    assert after["result_bytes"] / before["result_bytes"] == pytest.approx(0.5, rel=0.1)
+
+
 def test_a_relay_is_killed_while_two_are_measured(running: TorStack, results: dict[int, Event]) -> None:
     relay, other = running.relays[KILLED], running.relays[STEADY]
     before = failures_of(running.publish(), relay)
@@ -254,18 +266,6 @@ def test_a_relay_leaves_the_consensus_while_it_is_measured_and_waits(running: To
     succeed(running, other)
     with pytest.raises(CtrlRefusedError, match="no such relay"):
         measure(running, relay)
-
-
-def test_a_relay_gets_another_rate_between_two_measurements(
-    running: TorStack, results: dict[int, Event]
-) -> None:
-    relay, before = running.relays[STEADY], results[STEADY]
-    half = int(RATES_MBPS[STEADY] * 125_000) // 2
-    relay.node.ask(f"SETCONF RelayBandwidthRate={half} RelayBandwidthBurst={half}")
-    after = succeed(running, relay)
-    for result in (before, after):
-        assert agrees(result, counted_mbps(relay.bw, result))
-    assert after["result_bytes"] / before["result_bytes"] == pytest.approx(0.5, rel=0.1)
 
 
 def test_a_relay_comes_back_as_another(running: TorStack) -> None:
