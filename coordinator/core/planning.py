@@ -227,9 +227,11 @@ def shared_random(header: ConsensusHeader, period_start_utc_s: float) -> bytes |
 
 
 def place(state: State, candidate: Candidate, from_slot: int) -> Placement | None:
-    """The first slot with room; a relay that gets none waits."""
+    """The first slot with room, before it that of those whose host it shares; a relay that gets none waits."""
     schedule = state.period.schedule
     assert schedule is not None  # those who call know of slots
+    join_group(state, candidate.fingerprint)
+    candidate = replace(candidate, group=state.period.groups.get(candidate.fingerprint))
     found = schedule.place_next(candidate, max(0, from_slot))
     if found is None:
         wait(state, candidate.fingerprint)
@@ -253,7 +255,6 @@ def offer(state: State, fingerprint: Fingerprint, now: Now) -> str:
             wait(state, fingerprint)
         return "it gets a slot at the begin of the next one"
     if not schedule.of(fingerprint):
-        join_group(state, fingerprint)
         place(state, _candidates(state, [fingerprint])[0], slot_of(state, now.utc_s) + 1)
     placements = schedule.of(fingerprint)
     return f"slot {placements[0].slot}" if placements else "no slot has room for it"
@@ -322,10 +323,7 @@ def _place_all(state: State, fingerprints: list[Fingerprint], slot: int) -> None
     for candidate in _candidates(state, fingerprints):
         if too_much is not None and candidate.rate_bytes >= too_much:
             wait(state, candidate.fingerprint)
-            continue
-        join_group(state, candidate.fingerprint)
-        grouped = replace(candidate, group=state.period.groups.get(candidate.fingerprint))
-        if place(state, grouped, slot) is None and state.params.deployments == 1:
+        elif place(state, candidate, slot) is None and state.params.deployments == 1:
             too_much = candidate.rate_bytes
 
 

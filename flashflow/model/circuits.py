@@ -63,10 +63,15 @@ def plan_circuits(rate_bytes: float, round_trip_s: float, limits: CircuitLimits)
     return CircuitPlan(n_circs, window)
 
 
+def is_long(round_trip_s: float) -> bool:
+    """Whether a path is so long that what is not outstanding is missed."""
+    return round_trip_s >= LONG_PATH_S
+
+
 def circuits_in_use(window_cells: int, round_trip_s: float, limits: CircuitLimits) -> int:
     """Circuits over which a window is spread: as few as may be; on a long path as many as have something to do."""
     needed = max(1, math.ceil(window_cells / limits.circuit_cells))
-    if round_trip_s < LONG_PATH_S:
+    if not is_long(round_trip_s):
         return needed
     return max(needed, min(limits.max_circuits, window_cells // SPREAD_CELLS))
 

@@ -12,7 +12,6 @@ from flashflow.model.errors import ErrorKind
 from flashflow.model.ids import Fingerprint
 from flashflow.model.network import ConsensusHeader
 from flashflow.torctl.client import TorCameUp
-from flashflow.wire import messages as wire
 from support.coordinator_world import MIDNIGHT, World, relay
 
 PARAMS = Params(duration_s=5, warmup_s=2, slot_s=30, period_s=900, strategy="uniform")
@@ -35,25 +34,14 @@ def started(number: int, deployments: int, header: ConsensusHeader) -> World:
     return world
 
 
-def fail_all(world: World, kind: ErrorKind) -> None:
-    """What is in work fails by a measurer's word, and is stored."""
-    world.effects.clear()
-    for meas_id, meas in list(world.core.state.measurements.items()):
-        message = wire.Failure(meas_id=meas_id, code="LAUNCH_CIRCS", kind=kind, reason="x")
-        world.say(ev.MeasurerSaid(next(iter(meas.shares)), message))
-    world.sleep(2.0)
-    for saved in world.of(do.SaveMeasurement):
-        world.say(ev.MeasurementStored(saved.record.meas_id))
-
-
 def run_period(world: World, header: ConsensusHeader) -> Begun:
     """Half of the measurements fail and are tried again, a relay joins, the team is away for three slots."""
     begun: Begun = set()
     for number in range(PARAMS.period_s // PARAMS.slot_s):
-        world.sleep(world.core.state.next_slot_utc_s - world.utc_s + 0.01)
+        world.to_next_slot()
         in_work = list(world.core.state.measurements.values())
         begun |= {(meas.relay.fingerprint, slot_of(world.core.state, meas.begun.utc_s)) for meas in in_work}
-        fail_all(world, ErrorKind.NETWORK if number % 2 else ErrorKind.PEER)
+        world.fail_all(ErrorKind.NETWORK if number % 2 else ErrorKind.PEER)
         if number == 5:
             world.relays = (*world.relays, relay(COUNT + 1))
             world.load(LOOP, header)

@@ -28,12 +28,8 @@ def started(*more: RelayInfo) -> World:
     """Each relay has a host of its own; the schedule is built."""
     world = World(PARAMS, (*(at(n, n) for n in range(1, COUNT + 1)), *more))
     world.start(filter_text=LOOP)
-    to_next_slot(world)
+    world.to_next_slot()
     return world
-
-
-def to_next_slot(world: World) -> None:
-    world.sleep(world.core.state.next_slot_utc_s - world.utc_s + 0.01)
 
 
 def last_placed(world: World) -> tuple[int, PlanRow]:
@@ -93,7 +89,7 @@ def test_one_that_was_offline_joins_its_host_at_the_next_slot(is_there: bool) ->
     world.load(LOOP)
     if is_there:
         world.say(ev.RelayOffered(2, late.fingerprint))
-    to_next_slot(world)
+    world.to_next_slot()
     row = world.plan()[late.fingerprint]
     assert (row.slot, row.group) == (mate.slot, world.plan()[mate.fingerprint].group)
 
@@ -106,7 +102,7 @@ def test_what_left_the_consensus_while_the_coordinator_was_down_keeps_no_slot() 
     again.mono_s, again.utc_s = world.mono_s, world.utc_s
     progress = world.of(do.SaveProgress)[-1].progress
     again.start(filter_text=LOOP, progress=progress, plan=tuple(world.plan().values()))
-    to_next_slot(again)
+    again.to_next_slot()
     rows = again.plan()
     assert left not in rows or rows[left].slot is None
     others = {fp for fp, row in world.plan().items() if row.slot is not None} - {left}

@@ -61,7 +61,7 @@ def slots(world: World, n_slots: int, capacity_bytes: int) -> list[list[Measurem
     """So many slots from now, with what was measured in each."""
     found = []
     for _ in range(n_slots):
-        world.sleep(world.core.state.next_slot_utc_s - world.utc_s + 0.01)
+        world.to_next_slot()
         found.append(finish(world, capacity_bytes))
     return found
 

@@ -9,6 +9,7 @@ from coordinator.core.measurement import Measurement
 from coordinator.core.params import Params
 from flashflow.directory.filter import RelayFilter
 from flashflow.model.clock import Now, TimerFired
+from flashflow.model.errors import ErrorKind
 from flashflow.model.ids import Address, Fingerprint, MeasId
 from flashflow.model.network import ConsensusHeader
 from flashflow.model.plan import PlanRow
@@ -81,6 +82,10 @@ class World:
             effects += self.say(TimerFired())
         self._advance_to(end)
         return effects
+
+    def to_next_slot(self) -> None:
+        """Until just after the next slot's begin."""
+        self.sleep(self.core.state.next_slot_utc_s - self.utc_s + 0.01)
 
     def _advance_to(self, mono_s: float) -> None:
         self.utc_s += mono_s - self.mono_s
@@ -204,3 +209,15 @@ class World:
         record = self.of(do.SaveMeasurement)[-1].record
         self.say(ev.MeasurementStored(record.meas_id))
         return self.events_to(1, "done")[-1]
+
+    def fail_all(self, kind: ErrorKind = ErrorKind.NETWORK) -> None:
+        """What is in work fails by a measurer's word, and is stored."""
+        for meas in list(self.core.state.measurements.values()):
+            message = wire.Failure(meas_id=meas.meas_id, code="LAUNCH_CIRCS", kind=kind, reason="x")
+            self.say(ev.MeasurerSaid(next(iter(meas.shares)), message))
+        self.store_all()
+
+    def store_all(self) -> None:
+        """What has ended and waits for the store is on disk."""
+        for meas_id in list(self.core.state.measurements):
+            self.say(ev.MeasurementStored(meas_id))

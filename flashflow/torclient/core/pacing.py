@@ -11,10 +11,10 @@ from typing import Final
 
 from flashflow.model.circuits import (
     CIRCUIT_CELLS,
-    LONG_PATH_S,
     CircuitLimits,
     CircuitPlan,
     circuits_in_use,
+    is_long,
     plan_circuits,
 )
 from flashflow.model.units import CELL_BYTES
@@ -87,7 +87,7 @@ class SendWindow:
     @property
     def is_long(self) -> bool:
         """The path is so long that what is not outstanding is missed."""
-        return self._round_trip_s >= LONG_PATH_S
+        return is_long(self._round_trip_s)
 
     def nap_s(self) -> float:
         """How long echoes may be left to pile up: a quarter of what the window lasts, so that work comes in batches."""
