@@ -21,13 +21,14 @@ NOBODY: Final = f"DirAuthority nobody orport=1 v3ident={40 * '1'} 127.0.0.1:1 {4
 """For a tor that only makes its keys: a TestingTorNetwork must have an authority."""
 
 
-def make_authority(node: TorNode, ports: Sequence[str]) -> str:
-    """Make all keys of `node`, which has these lines of ports; its DirAuthority line. Raises LocalError."""
+def make_authority(node: TorNode, ports: Sequence[str]) -> tuple[str, Fingerprint]:
+    """Make all keys of `node`, which has these lines of ports; its DirAuthority line and itself. Raises LocalError."""
     v3ident = _make_certificate(node)
     node.configure(["TestingTorNetwork 1", *ports, NOBODY])
     fingerprint = _make_relay_keys(node)
     orport = node.or_address.port
-    return f"DirAuthority {node.name} orport={orport} v3ident={v3ident} {node.directory} {fingerprint}"
+    line = f"DirAuthority {node.name} orport={orport} v3ident={v3ident} {node.directory} {fingerprint}"
+    return line, fingerprint
 
 
 def _make_certificate(node: TorNode) -> str:

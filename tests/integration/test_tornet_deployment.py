@@ -41,8 +41,9 @@ pytestmark = [pytest.mark.net, pytest.mark.timeout(180)]
 MAX_ERROR = 0.05
 """A median of four seconds may be so far off what the relay's own tor counted; `make accuracy` has the finer bounds."""
 CONSENSUS_S = 6.0 * VOTING_INTERVAL_S
-SELF_TEST = "Performing bandwidth self-test"
-"""A tor that has just started sends a megabyte through itself and others: of four seconds' traffic that is too much."""
+SELF_TEST, NO_SELF_TEST = "Performing bandwidth self-test", "Can't perform self-tests"
+"""A relay's tor that is 20 s old sends half a megabyte through others and itself: of four seconds' traffic that is too
+much. An authority's tor would do it after a minute, and is kept from it."""
 QUIET_BYTES = 50_000
 CAPPED, STEADY, KILLED, DROPPED, REBORN = range(5)
 """What happens to which relay."""
@@ -283,3 +284,9 @@ def test_a_relay_comes_back_as_another(running: TorStack) -> None:
     stored = running.stored(done["meas_id"])
     assert stored is not None
     assert stored["failure_reason"] == done["failure"]["reason"]
+
+
+def test_no_authority_has_sent_anything_through_a_relay_that_is_measured(running: TorStack) -> None:
+    logs = [node.log_text() for node in running.network.authorities]
+    assert all(NO_SELF_TEST in log for log in logs)
+    assert not any(SELF_TEST in log for log in logs)
