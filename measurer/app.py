@@ -47,9 +47,7 @@ class MeasurerService:
             on_event=lambda event: self._post(translate(event)),
         )
         self._tor = TorOutput(tor_command(config), config.tor_datadir / "control", self._tasks, self._post)
-        self._far_ends = FarEnds(
-            config.datadir, config.far_end_addr, config.far_end_identities, self._tasks, self._post
-        )
+        self._far_ends = FarEnds(config.far_end_addr, config.far_end_identities, self._tasks, self._post)
         self._announced = False
         self._loop = Loop(MeasurerCore(limits), self._outputs())
 

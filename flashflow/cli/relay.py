@@ -64,7 +64,9 @@ def relay(
     only_peer: Annotated[
         str | None, typer.Option(help="Far end: fingerprint of the one relay that may connect.")
     ] = None,
-    identities: Annotated[Path | None, typer.Option(help="Far end: file with its keys.")] = None,
+    identities: Annotated[
+        Path | None, typer.Option(help="Far end: file with its keys; - for standard input.")
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Log what strangers do, too.")] = False,
 ) -> None:
     """Run a reference relay: proposal 316's target side, for local networks, tests and research."""

@@ -1,24 +1,25 @@
-"""The far end's identities: keys of several relays in one file."""
+"""The far end's identities: keys of several relays, as whoever starts a far end hands them to it."""
 
 import json
+import sys
 from pathlib import Path
 
 from flashflow.model.errors import LocalError
 from flashflow.orlink.keys import RelayKeys
-from flashflow.shell.files import write_private
 
 MAX_IDENTITIES = 16
+STANDARD_INPUT = Path("-")
 
 
-def write_identities(path: Path, identities: list[RelayKeys]) -> None:
-    """Stores the keys, mode 0600, whole or not at all. LocalError if that fails."""
-    write_private(path, json.dumps([keys.to_json() for keys in identities]).encode())
+def encode_identities(identities: list[RelayKeys]) -> bytes:
+    """The keys as `read_identities` reads them."""
+    return json.dumps([keys.to_json() for keys in identities]).encode()
 
 
 def read_identities(path: Path) -> list[RelayKeys]:
-    """The keys that `write_identities` stored, at least one. LocalError if they cannot be read."""
+    """The keys in a file, or on STANDARD_INPUT, at least one. LocalError if they cannot be read."""
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = json.loads(sys.stdin.read() if path == STANDARD_INPUT else path.read_text(encoding="utf-8"))
     except OSError as exc:
         raise LocalError(f"identities {path}: {exc.strerror}") from exc
     except (ValueError, RecursionError) as exc:

@@ -1,29 +1,25 @@
-"""Far ends: one process for each loop measurement, and the identities that they share, made in advance."""
+"""Far ends: one process for each loop measurement, with identities of its own, made in advance."""
 
 import asyncio
 import contextlib
 import logging
 import socket
-import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from flashflow.model.errors import FlashFlowError, LocalError
 from flashflow.model.ids import Address
 from flashflow.orlink.keys import RelayKeys
-from flashflow.relay.identities import read_identities, write_identities
+from flashflow.relay.identities import STANDARD_INPUT, encode_identities
 from flashflow.shell.parent import child_environment, own_command
 from flashflow.shell.tasks import TaskGroupOfNamed
 from measurer.core.effects import StartFarEnd, StopFarEnd
 from measurer.core.events import FarEndEnded, FarEndReady
 from measurer.core.farend import parse_ready
 
-IDENTITIES_FILE: Final = "far_end_identities"
-RENEW_S: Final = 86_400.0
-"""Identities are made anew when they are so old."""
-CHECK_S: Final = 600.0
+STOCK: Final = 4
+"""So many far ends can start at once without waiting for their keys, which take 0.2 s to make."""
 _ANY_PORT: Final = 9
 """Nothing is sent to it: the kernel is only asked for a route."""
 
@@ -35,30 +31,23 @@ class FarEnds:
 
     def __init__(
         self,
-        datadir: Path,
         host: str | None,
         identities: int,
         tasks: TaskGroupOfNamed,
         post: Callable[[object], None],
     ) -> None:
         """They listen on `host`; None: on the address from which this host reaches the relay."""
-        self._identities_file = datadir / IDENTITIES_FILE
         self._host = host
         self._identities = identities
         self._tasks = tasks
         self._post = post
         self._running: dict[int, asyncio.Task[None]] = {}
-        self._made = asyncio.Event()
+        self._made: asyncio.Queue[bytes] = asyncio.Queue(STOCK)
 
     async def run(self) -> None:
-        """Keep fresh identities in store until cancelled: making their keys takes longer than a relay may wait."""
+        """Keep identities in store until cancelled."""
         while self._identities:
-            try:
-                await asyncio.to_thread(keep_fresh, self._identities_file, self._identities, time.time())
-            except LocalError as error:
-                log.error("%s", error.reason)
-            self._made.set()
-            await asyncio.sleep(CHECK_S)
+            await self._made.put(await asyncio.to_thread(make_identities, self._identities))
 
     def start(self, effect: StartFarEnd) -> None:
         """Start one; FarEndReady, or FarEndEnded, follows."""
@@ -73,19 +62,21 @@ class FarEnds:
 
     async def _run_one(self, effect: StartFarEnd) -> None:
         try:
-            await self._made.wait()
-            reason = await self._serve(effect)
+            reason = await self._serve(effect, await self._made.get())
         except FlashFlowError as error:
             reason = error.reason
         self._running.pop(effect.effect_id, None)
         self._post(FarEndEnded(effect.effect_id, reason))
 
-    async def _serve(self, effect: StartFarEnd) -> str:
+    async def _serve(self, effect: StartFarEnd, identities: bytes) -> str:
         """From start to end: why it ended. LocalError or PeerError if it does not start."""
         process = await self._spawn(effect)
         try:
+            assert process.stdin is not None
             assert process.stdout is not None
             assert process.stderr is not None
+            process.stdin.write(identities)
+            process.stdin.close()
             said = self._tasks.start(f"far end {effect.effect_id} log", _follow(process.stderr))
             line = (await process.stdout.readline()).decode("utf-8", "replace")
             if line:
@@ -99,11 +90,13 @@ class FarEnds:
         host = self._host or local_address(effect.relay_host)
         argv = own_command(
             *("relay", "--far-end", "--only-peer", effect.relay),
-            *("--listen", str(Address(host, 0)), "--identities", str(self._identities_file)),
+            *("--listen", str(Address(host, 0)), "--identities", str(STANDARD_INPUT)),
         )
         # Not to be cancelled halfway: the process would run on, and nobody would know of it.
         spawning = asyncio.ensure_future(
-            asyncio.create_subprocess_exec(*argv, stdout=PIPE, stderr=PIPE, env=child_environment())
+            asyncio.create_subprocess_exec(
+                *argv, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=child_environment()
+            )
         )
         try:
             return await asyncio.shield(spawning)
@@ -114,13 +107,9 @@ class FarEnds:
             raise LocalError(f"cannot start the far end {argv[0]}: {error.strerror}") from error
 
 
-def keep_fresh(path: Path, count: int, now_utc_s: float) -> bool:
-    """Makes `count` identities if there are not as many, or if they are old: whether it did. Raises LocalError."""
-    with contextlib.suppress(LocalError, OSError):
-        if len(read_identities(path)) == count and 0 <= now_utc_s - path.stat().st_mtime < RENEW_S:
-            return False
-    write_identities(path, [RelayKeys.generate() for _ in range(count)])
-    return True
+def make_identities(count: int) -> bytes:
+    """New keys of so many relays, for one far end."""
+    return encode_identities([RelayKeys.generate() for _ in range(count)])
 
 
 def local_address(host: str) -> str:

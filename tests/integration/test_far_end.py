@@ -17,7 +17,7 @@ from flashflow.model.ids import Address, Fingerprint, parse_address
 from flashflow.orlink.cells import PAYLOAD_BYTES, Cell, Command
 from flashflow.relay import farend
 from flashflow.relay.farend import FarEndServer
-from flashflow.relay.identities import write_identities
+from flashflow.relay.identities import encode_identities
 from flashflow.shell.parent import child_environment, own_command
 from support.far_peer import FarEndThread, FarPeer, fingerprint
 from support.or_client import OrClient
@@ -92,7 +92,7 @@ class Process:
     def __init__(self, folder: Path, host: str) -> None:
         self.keys = [relay_keys(1), relay_keys(2)]
         path = folder / "identities"
-        write_identities(path, self.keys)
+        path.write_bytes(encode_identities(self.keys))
         listen = ["--listen", str(Address(host, 0)), "--identities", str(path)]
         self.process = subprocess.Popen(
             own_command("relay", "--far-end", "--only-peer", fingerprint(relay_keys(0)), *listen),
@@ -148,18 +148,13 @@ PEER = ["--only-peer", "AB" * 20]
 def test_what_it_cannot_start_with_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], status: int, said: str
 ) -> None:
-    write_identities(tmp_path / "keys", [relay_keys(1)])
+    (tmp_path / "keys").write_bytes(encode_identities([relay_keys(1)]))
     words = [str(tmp_path / "keys") if word == "KEYS" else word for word in options]
     assert main(["relay", "--far-end", *words]) == status
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith("flashflow relay: ")
     assert said in err
-
-
-def test_identities_are_the_owners_only(tmp_path: Path) -> None:
-    write_identities(tmp_path / "keys", [relay_keys(1)])
-    assert (tmp_path / "keys").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.net

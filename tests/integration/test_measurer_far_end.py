@@ -6,18 +6,17 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
-from pathlib import Path
 
 import psutil
 import pytest
 
 from flashflow.model.errors import LocalError
-from flashflow.relay.identities import read_identities, write_identities
+from flashflow.relay.identities import encode_identities
 from flashflow.shell.parent import child_environment
 from flashflow.shell.tasks import TaskGroupOfNamed
 from measurer.core.effects import StartFarEnd, StopFarEnd
 from measurer.core.events import FarEndEnded, FarEndReady
-from measurer.outputs.far_end import IDENTITIES_FILE, RENEW_S, FarEnds, keep_fresh, local_address
+from measurer.outputs.far_end import STOCK, FarEnds, local_address
 from support.both_loops import both_loops
 from support.far_peer import FarPeer, fingerprint
 from support.orlink_keys import relay_keys
@@ -31,21 +30,30 @@ FIRST = 0x80000001
 class Bench:
     """Far ends with two identities, and what they told."""
 
-    def __init__(self, folder: Path, host: str | None) -> None:
-        write_identities(folder / IDENTITIES_FILE, [relay_keys(1), relay_keys(2)])
+    def __init__(self, host: str | None) -> None:
         self.told: asyncio.Queue[object] = asyncio.Queue()
         self.bugs: list[BaseException] = []
         self.tasks = TaskGroupOfNamed(self.bugs.append)
-        self.far_ends = FarEnds(folder, host, 2, self.tasks, self.told.put_nowait)
+        self.far_ends = FarEnds(host, 2, self.tasks, self.told.put_nowait)
         self.tasks.start("far ends", self.far_ends.run())
 
     async def next(self) -> object:
         return await asyncio.wait_for(self.told.get(), WAIT_S)
 
 
+@pytest.fixture
+def known_identities(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every far end has those of `relay_keys(1)` and `relay_keys(2)`, and none has to wait for them."""
+    monkeypatch.setattr("measurer.outputs.far_end.STOCK", 16)
+    monkeypatch.setattr(
+        "measurer.outputs.far_end.make_identities",
+        lambda count: encode_identities([relay_keys(1 + number) for number in range(count)]),
+    )
+
+
 @asynccontextmanager
-async def running(folder: Path, host: str | None = None) -> AsyncIterator[Bench]:
-    bench = Bench(folder, host)
+async def running(host: str | None = None) -> AsyncIterator[Bench]:
+    bench = Bench(host)
     try:
         yield bench
     finally:
@@ -82,11 +90,10 @@ def serve(ready: object, host: str) -> None:
             peer.create(FIRST)
 
 
+@pytest.mark.usefixtures("known_identities")
 @pytest.mark.parametrize("host", HOSTS)
-async def test_it_listens_where_the_relay_is_reached_from_until_it_is_stopped(
-    tmp_path: Path, host: str
-) -> None:
-    async with running(tmp_path) as bench:
+async def test_it_listens_where_the_relay_is_reached_from_until_it_is_stopped(host: str) -> None:
+    async with running() as bench:
         bench.far_ends.start(StartFarEnd(7, PEER, host))
         ready = await bench.next()
         await asyncio.to_thread(serve, ready, host)
@@ -100,8 +107,8 @@ async def test_it_listens_where_the_relay_is_reached_from_until_it_is_stopped(
 
 
 @both_loops
-async def test_the_configured_address_is_taken_and_its_fault_is_told(tmp_path: Path) -> None:
-    async with running(tmp_path, "192.0.2.1") as bench:
+async def test_the_configured_address_is_taken_and_its_fault_is_told() -> None:
+    async with running("192.0.2.1") as bench:
         bench.far_ends.start(StartFarEnd(7, PEER, "127.0.0.1"))
         ended = await bench.next()
         assert isinstance(ended, FarEndEnded)
@@ -110,8 +117,8 @@ async def test_the_configured_address_is_taken_and_its_fault_is_told(tmp_path: P
 
 
 @both_loops
-async def test_one_that_dies_is_told(tmp_path: Path) -> None:
-    async with running(tmp_path) as bench:
+async def test_one_that_dies_is_told() -> None:
+    async with running() as bench:
         bench.far_ends.start(StartFarEnd(7, PEER, "127.0.0.1"))
         assert isinstance(await bench.next(), FarEndReady)
         [process] = processes()
@@ -122,10 +129,13 @@ async def test_one_that_dies_is_told(tmp_path: Path) -> None:
 
 
 @both_loops
-async def test_one_that_is_stopped_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
-    async with running(tmp_path) as bench:
+@pytest.mark.usefixtures("known_identities")
+async def test_one_that_is_stopped_while_it_starts_leaves_nothing() -> None:
+    async with running() as bench:
         bench.far_ends.start(StartFarEnd(99, PEER, "127.0.0.1"))
-        assert isinstance(await bench.next(), FarEndReady)  # the identities are made: nothing is waited for
+        assert isinstance(
+            await bench.next(), FarEndReady
+        )  # and by now enough identities are made for all below
         bench.far_ends.stop(StopFarEnd(99))
         before, starts = asyncio.all_tasks(), set()
         for number in range(8):
@@ -141,8 +151,7 @@ async def test_one_that_is_stopped_while_it_starts_leaves_nothing(tmp_path: Path
 
 
 SCRIPT = """
-import asyncio, sys
-from pathlib import Path
+import asyncio
 from flashflow.shell.tasks import TaskGroupOfNamed
 from measurer.core.effects import StartFarEnd
 from measurer.outputs.far_end import FarEnds
@@ -150,7 +159,7 @@ from measurer.outputs.far_end import FarEnds
 async def main():
     told = asyncio.Queue()
     tasks = TaskGroupOfNamed(print)
-    far_ends = FarEnds(Path(sys.argv[1]), None, 2, tasks, told.put_nowait)
+    far_ends = FarEnds(None, 2, tasks, told.put_nowait)
     tasks.start("run", far_ends.run())
     far_ends.start(StartFarEnd(1, "AB" * 20, "127.0.0.1"))
     print(await told.get(), flush=True)
@@ -161,10 +170,9 @@ asyncio.run(main())
 
 
 @pytest.mark.faults
-async def test_none_outlives_a_measurer_that_is_killed(tmp_path: Path) -> None:
-    write_identities(tmp_path / IDENTITIES_FILE, [relay_keys(1), relay_keys(2)])
+async def test_none_outlives_a_measurer_that_is_killed() -> None:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", SCRIPT, str(tmp_path)),
+        *(sys.executable, "-c", SCRIPT),
         stdout=asyncio.subprocess.PIPE,
         env={**child_environment(), "PYTHONPATH": os.getcwd()},
     )
@@ -178,26 +186,16 @@ async def test_none_outlives_a_measurer_that_is_killed(tmp_path: Path) -> None:
     assert alive == []
 
 
-def test_identities_are_made_kept_and_made_anew(tmp_path: Path) -> None:
-    path = tmp_path / IDENTITIES_FILE
-    assert keep_fresh(path, 1, 0.0)
-    assert path.stat().st_mode & 0o777 == 0o600
-    made_utc_s = path.stat().st_mtime
-    first = path.read_text()
-    assert not keep_fresh(path, 1, made_utc_s + RENEW_S - 1)
-    assert path.read_text() == first
-    assert keep_fresh(path, 1, made_utc_s + RENEW_S)
-    assert path.read_text() != first
-    assert keep_fresh(path, 2, path.stat().st_mtime)
-    assert len(read_identities(path)) == 2
-    path.write_text("[]")
-    assert keep_fresh(path, 1, path.stat().st_mtime)
-    assert len(read_identities(path)) == 1
-
-
-def test_identities_that_cannot_be_stored_are_one_line(tmp_path: Path) -> None:
-    with pytest.raises(LocalError, match="cannot write"):
-        keep_fresh(tmp_path / "nowhere" / IDENTITIES_FILE, 1, 0.0)
+async def test_each_far_end_has_identities_of_its_own_also_when_many_start_at_once() -> None:
+    count = STOCK + 2
+    async with running() as bench:
+        for number in range(count):
+            bench.far_ends.start(StartFarEnd(number, PEER, "127.0.0.1"))
+        told = [await bench.next() for _ in range(count)]
+        found = [far for ready in told if isinstance(ready, FarEndReady) for far in ready.far_ends]
+    assert len(found) == 2 * count
+    for keys in ("fingerprint", "ed25519", "ntor"):
+        assert len({getattr(far, keys) for far in found}) == 2 * count
 
 
 @pytest.mark.parametrize("host", HOSTS)

@@ -14,7 +14,7 @@ import psutil
 from flashflow.demo.tor_report import MAX_SPREAD
 from flashflow.model.ids import Address, Fingerprint, MeasId, parse_address
 from flashflow.model.network import NetworkLimits
-from flashflow.relay.identities import write_identities
+from flashflow.relay.identities import encode_identities
 from flashflow.shell.parent import child_environment, own_command
 from flashflow.testnet.tornet_bw import CELL_SHARE, median_bw_read_mbps, read_bw, recorder_command
 from flashflow.testnet.tornet_node import TorNode
@@ -82,7 +82,7 @@ def node_target(node: TorNode) -> OrTarget:
 def far_end_process(folder: Path, only_peer: str, host: str = "127.0.0.1", identities: int = 4):
     """`flashflow relay --far-end`; gives the process and its identities."""
     path = folder / "identities"
-    write_identities(path, [relay_keys(10 + number) for number in range(identities)])
+    path.write_bytes(encode_identities([relay_keys(10 + number) for number in range(identities)]))
     listen = ["--listen", str(Address(host, 0)), "--identities", str(path)]
     process = subprocess.Popen(
         own_command("relay", "--far-end", "--only-peer", only_peer, *listen),
