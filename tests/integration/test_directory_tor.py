@@ -21,7 +21,7 @@ from flashflow.model.ids import Address, parse_address
 from flashflow.shell.parent import own_command
 from flashflow.shell.torcontrol import ControlPlace
 from support.real_tor import RealTor, free_port, need_tor
-from support.tor_directory import LONELY, network_of, tor_directory, tors_of, until
+from support.tor_directory import LONELY, Told, network_of, tor_directory, tors_of, until
 from support.waiting import wait_for
 
 FAMILY = "A" * 40
@@ -120,18 +120,21 @@ def control_of(authority: RealTor, kind: str) -> ControlPlace:
     return next(address for address in addresses if address.host == kind)
 
 
+def has_keys(told: Told) -> bool:
+    """Whether the network's relay was read, and could be measured."""
+    return bool(told.readings) and any(relay.measurable for relay in told.readings[-1])
+
+
 @pytest.mark.net
 async def test_relays_keys_and_each_new_consensus(authority: RealTor, tmp_path: Path) -> None:
     target = authority.target()
     async with tor_directory(tmp_path / "tor", network_of(authority)) as (_, told):
-        await until(
-            lambda: any(relay.measurable for relays in told.readings for relay in relays),
-            "the relay with its keys",
-            90,
-        )
+        await until(lambda: has_keys(told), "the relay with its keys", 90)
         (relay,) = told.readings[-1]
-        count = len(told.readings)
-        await until(lambda: len(told.readings) > count, "a reading after the next consensus")
+        known = told.headers[-1].valid_after_utc_s
+        await until(
+            lambda: told.headers[-1].valid_after_utc_s > known, "a reading after the next consensus"
+        )
     assert relay.fingerprint == target.rsa_fingerprint.hex().upper()
     assert (relay.nickname, relay.address) == ("probe", Address("127.0.0.1", authority.ports.or_v4))
     assert (relay.ed25519, relay.ntor_key) == (target.ed25519, target.ntor_key)
@@ -153,6 +156,21 @@ async def test_attached_to_a_tor_that_runs(authority: RealTor, tmp_path: Path, k
         assert abs(told.headers[-1].valid_after_utc_s - time.time()) < 300
     assert authority.process.poll() is None, "a tor that is not ours goes on"
     assert not (tmp_path / "tor" / "torrc").exists()
+
+
+@pytest.mark.net
+async def test_a_tor_that_it_is_attached_to_ends_and_comes_back(authority: RealTor, tmp_path: Path) -> None:
+    authority.target()
+    async with tor_directory(tmp_path / "theirs", network_of(authority)) as (_, theirs):
+        await until(lambda: has_keys(theirs), "a tor runs that knows the relay", 90)
+        async with tor_directory(tmp_path / "ours", (), tmp_path / "theirs" / "control") as (_, ours):
+            await until(lambda: has_keys(ours), "it is read by one that did not start it")
+            (tor,) = (one for one in tors_of(os.getpid()) if one.pid != authority.process.pid)
+            tor.kill()
+            await until(lambda: bool(ours.failures), "it tells that tor is gone")
+            count = len(ours.readings)
+            await until(lambda: len(ours.readings) > count and has_keys(ours), "it reads again")
+        assert len(tors_of(os.getpid())) == 2, "a tor that is not its own goes on"
 
 
 @pytest.fixture

@@ -2,14 +2,17 @@
 
 import signal
 import sqlite3
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from flashflow.model.errors import NetworkError
-from support.fault_stack import FaultStack, failure_of
+from support import faulty_measurer
+from support.fault_stack import MEASURER, FaultStack, failure_of
 from support.waiting import wait_for
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(240), pytest.mark.xdist_group("faults")]
@@ -115,6 +118,39 @@ def test_a_measurer_that_stands_still_for_a_second_is_waited_for(stack: FaultSta
         time.sleep(1)
         stack.child(name).signal(signal.SIGCONT)
         assert stack.end_of(events)["outcome"] == "ok"
+
+
+@pytest.fixture
+def break_reports(stack: FaultStack, tmp_path: Path) -> Iterator[Callable[[str], object]]:
+    """Says from when on what happens to the reports of `measurer1`, which is another program meanwhile."""
+    mode = tmp_path / "mode"
+    mode.write_text("none")
+    replace_measurer(stack, [sys.executable, faulty_measurer.__file__, str(mode)])
+    yield mode.write_text
+    replace_measurer(stack, MEASURER)
+
+
+def replace_measurer(stack: FaultStack, argv: Sequence[str]) -> None:
+    stack.child("measurer1").terminate()
+    assert stack.child("measurer1").wait(10)
+    stack.start_again("measurer1", argv)
+    stack.ready()
+
+
+def test_reports_that_are_doubled_missing_reordered_or_contradicting(
+    stack: FaultStack, break_reports: Callable[[str], object]
+) -> None:
+    """What came twice counts once: the result is what the relay counted."""
+    break_reports("doubled")
+    assert stack.measure(stack.relays[0])["outcome"] == "ok"
+    for mode, what in (
+        ("missing", "report 3 (expected 2 of 3)"),
+        ("reordered", "report 3 (expected 2 of 3)"),
+        ("contradicting", "report 2 (expected 3 of 3)"),
+    ):
+        break_reports(mode)
+        fault, reason = failure_of(stack.measure(stack.relays[0]))
+        assert (fault, what in reason) == ("measurer", True), (mode, reason)
 
 
 def test_a_relay_that_stands_still(stack: FaultStack) -> None:

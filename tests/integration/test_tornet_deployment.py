@@ -9,29 +9,27 @@ from pathlib import Path
 import pytest
 
 from flashflow.ctrl.protocol import CtrlRefusedError
-from flashflow.demo.tor_deployment import TorRelay
 from flashflow.demo.tor_report import is_carried
 from flashflow.model.ids import Fingerprint
 from flashflow.testnet.tornet import VOTING_INTERVAL_S
-from flashflow.testnet.tornet_bw import counts_path, read_bw
+from flashflow.testnet.tornet_bw import counts_path
 from flashflow.testnet.tornet_documents import BANDWIDTH_PATH, CONSENSUS_PATH, fetch
 from support.real_tor import need_tor
 from support.tor_stack import (
     ADVERTISED_MBPS,
+    NO_SELF_TEST,
     PARAMS_PER_ADDRESS,
     RATES_MBPS,
+    SELF_TEST,
     Event,
     TorStack,
     complaints,
     counted_mbps,
-    failures_of,
-    kill,
     measure,
     measuring,
     reject,
-    restart,
     succeed,
-    until_second,
+    until_accepted,
     v3bw_rows,
 )
 from support.waiting import wait_for
@@ -41,11 +39,7 @@ pytestmark = [pytest.mark.net, pytest.mark.timeout(180)]
 MAX_ERROR = 0.05
 """A median of four seconds may be so far off what the relay's own tor counted; `make accuracy` has the finer bounds."""
 CONSENSUS_S = 6.0 * VOTING_INTERVAL_S
-SELF_TEST, NO_SELF_TEST = "Performing bandwidth self-test", "Can't perform self-tests"
-"""A relay's tor that is 20 s old sends half a megabyte through others and itself: of four seconds' traffic that is too
-much. An authority's tor would do it after a minute, and is kept from it."""
-QUIET_BYTES = 50_000
-CAPPED, STEADY, KILLED, DROPPED, REBORN = range(5)
+CAPPED, STEADY, _, DROPPED = range(4)
 """What happens to which relay."""
 
 
@@ -57,48 +51,11 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorStack]:
         yield stack
 
 
-def lost_and_found(log: str) -> list[float]:
-    """The delays after each failed start of the directory's tor, seconds."""
-    return [float(found) for found in re.findall(r"directory's tor.*trying again in (\d+) s", log)]
-
-
-def test_the_directory_s_tor_is_killed_while_a_relay_is_measured(running: TorStack) -> None:
-    known, first = running.measurable(), running.directory_tor()
-    assert first is not None
-    torrc = running.directory_folder / "torrc"
-    right = torrc.read_text()
-    since = len(running.log)
-    try:
-        with measuring(running, running.relays[STEADY]) as events:
-            until_second(events)
-            torrc.write_text(right + "NoSuchOption 1\n")  # so that it does not come up at once
-            first.kill()
-            done = list(events)[-1]
-        assert done["outcome"] == "ok", done
-        wait_for(lambda: len(lost_and_found(running.log[since:])) >= 2, "two failed starts")
-        assert lost_and_found(running.log[since:])[:2] == [2, 4]  # the first new try comes after a second
-        assert running.status()["relays_error"]
-        assert running.measurable() == known
-    finally:
-        torrc.write_text(right)
-    wait_for(lambda: running.status()["relays_error"] is None, "it reads from a tor again")
-    second = running.directory_tor()
-    assert second is not None
-    assert second.pid != first.pid
-    assert running.measurable() == known
-
-
 @pytest.fixture(scope="module")
 def results(running: TorStack) -> dict[int, Event]:
-    """A first result of the relays that the tests below compare, after the relays' tors have tested themselves."""
-    wait_for(lambda: all(SELF_TEST in relay.node.log_text() for relay in running.relays), SELF_TEST)
-    wait_for(lambda: all(is_quiet(relay) for relay in running.relays), "the self-tests' traffic is over")
-    return {number: succeed(running, running.relays[number]) for number in (CAPPED, STEADY, KILLED)}
-
-
-def is_quiet(relay: TorRelay) -> bool:
-    """Whether it has read next to nothing in the last two seconds."""
-    return all(second.read_bytes < QUIET_BYTES for second in read_bw(relay.bw)[-2:])
+    """A first result of the relays that the tests below compare, and of a third one."""
+    running.wait_self_tests()
+    return {number: succeed(running, running.relays[number]) for number in range(DROPPED)}
 
 
 def agrees(result: Event, counted: float) -> bool:
@@ -191,38 +148,6 @@ def test_a_relay_gets_another_rate_between_two_measurements(
     assert after["result_bytes"] / before["result_bytes"] == pytest.approx(0.5, rel=0.1)
 
 
-def test_a_relay_is_killed_while_two_are_measured(running: TorStack, results: dict[int, Event]) -> None:
-    relay, other = running.relays[KILLED], running.relays[STEADY]
-    before = failures_of(running.publish(), relay)
-    try:
-        with measuring(running, relay) as events, measuring(running, other) as others:
-            until_second(events)
-            kill(relay.node)
-            done, other_done = list(events)[-1], list(others)[-1]
-        assert other_done["outcome"] == "ok", other_done
-        assert done["outcome"] == "failed"
-        assert done["failure"]["kind"] in ("peer", "network")
-        assert "relay" in done["failure"]["reason"]
-        stored = running.stored(done["meas_id"])
-        assert stored is not None
-        assert (stored["failure_kind"], stored["failure_reason"]) == (
-            done["failure"]["kind"],
-            done["failure"]["reason"],
-        )
-        assert stored["result_bytes"] is None
-        text = running.publish()
-        assert failures_of(text, relay) == before + 1
-        assert failures_of(text, other) == 0
-        assert int(v3bw_rows(text)[relay.fingerprint]["ff_result"]) == results[KILLED]["result_bytes"]
-        absent = measure(running, relay)
-        assert absent["failure"]["kind"] == "network", absent
-        assert "no connection to the relay" in absent["failure"]["reason"]
-    finally:
-        restart(relay.node)
-    again = succeed(running, relay)
-    assert again["result_bytes"] == pytest.approx(results[KILLED]["result_bytes"], rel=0.2)
-
-
 def valid_after(running: TorStack) -> str:
     """Of the consensus that the coordinator's own tor has."""
     text = (running.directory_folder / "cached-consensus").read_text("ascii", "replace")
@@ -238,11 +163,6 @@ def test_a_new_consensus_while_a_relay_is_measured(running: TorStack) -> None:
         if valid_after(running) != before and "relays known" in running.log[since:]:
             return
     pytest.fail("no new consensus came during eight measurements")
-
-
-def until_accepted(running: TorStack, relay: TorRelay) -> None:
-    """From then on it needs a part of the team only, so that it never has to wait for another relay."""
-    assert any(succeed(running, relay)["accepted"] for _ in range(4))
 
 
 def test_a_relay_leaves_the_consensus_while_it_is_measured_and_waits(running: TorStack) -> None:
@@ -267,23 +187,6 @@ def test_a_relay_leaves_the_consensus_while_it_is_measured_and_waits(running: To
     succeed(running, other)
     with pytest.raises(CtrlRefusedError, match="no such relay"):
         measure(running, relay)
-
-
-def test_a_relay_comes_back_as_another(running: TorStack) -> None:
-    relay = running.relays[REBORN]
-    with measuring(running, relay) as events:
-        until_second(events)
-        kill(relay.node)
-        restart(relay.node, new_keys=True)
-        assert list(events)[-1]["outcome"] == "failed"
-    assert relay.node.fingerprint() != relay.fingerprint
-    done = measure(running, relay)
-    assert done["outcome"] == "failed"
-    assert done["failure"]["kind"] == "peer", done
-    assert "does not prove the expected identity" in done["failure"]["reason"]
-    stored = running.stored(done["meas_id"])
-    assert stored is not None
-    assert stored["failure_reason"] == done["failure"]["reason"]
 
 
 def test_no_authority_has_sent_anything_through_a_relay_that_is_measured(running: TorStack) -> None:

@@ -6,7 +6,7 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from flashflow.testnet.counts import median_read_mbps
 from support.waiting import wait_for
 
 Event = dict[str, Any]
+MEASURER = own_command("measurer")
 SECONDS = 3
 RATE_MBPS = 10.0
 MAX_ERROR = 0.03
@@ -168,12 +169,11 @@ class FaultStack(Deployment):
         for proxy in self.proxies.values():
             proxy.target = address
 
-    def start_again(self, name: str) -> None:
+    def start_again(self, name: str, argv: Sequence[str] = MEASURER) -> None:
         """A measurer that has ended, once the coordinator has noticed."""
         wait_for(lambda: self.status()["measurers"] < len(MEASURERS), "it is gone", 15)
         self.children.remove(self.child(name))
-        config = self.folder / name / "measurer.conf"
-        self.start_child(name, own_command("measurer", "--config", str(config)))
+        self.start_child(name, [*argv, "--config", str(self.folder / name / "measurer.conf")])
 
     def start_relay_again(self, relay: RunningRelay) -> None:
         """With its keys, at its address."""
