@@ -23,7 +23,7 @@ from flashflow.wire.events import (
 )
 from flashflow.wire.knock import NONCE_BYTES, knock
 from flashflow.wire.messages import Message
-from flashflow.wire.rules import Role, SessionLimits
+from flashflow.wire.rules import RESUME_S, Role, SessionLimits
 from flashflow.wire.session import Session
 
 log = logging.getLogger(__name__)
@@ -93,6 +93,7 @@ class SessionClient:
         self._first_backoff_s = first_backoff_s
         self._last_backoff_s = last_backoff_s
         self._backoff_s = first_backoff_s
+        self._hurry_until_s = 0.0
         self._session = Session(
             Role.MEASURER, self._trust.own.name, capacity_bytes, secrets.token_hex(16), limits
         )
@@ -127,6 +128,8 @@ class SessionClient:
         try:
             while True:
                 reason = await self._one_connection()
+                if self._live:
+                    self._hurry_until_s = time.monotonic() + RESUME_S
                 delay = self._next_delay()
                 if self._live:
                     self._live = False
@@ -153,8 +156,10 @@ class SessionClient:
             self._link.close("measurer ends")
 
     def _next_delay(self) -> float:
+        """Ever longer, but not while the session can still be resumed."""
         delay = self._backoff_s * random.uniform(0.5, 1.0)  # so that measurers do not come back all at once
-        self._backoff_s = min(self._backoff_s * 2, self._last_backoff_s)
+        if time.monotonic() >= self._hurry_until_s:
+            self._backoff_s = min(self._backoff_s * 2, self._last_backoff_s)
         return delay
 
     async def _one_connection(self) -> str:

@@ -37,7 +37,7 @@ from flashflow.wire.events import (
 )
 from flashflow.wire.knock import Doorkeeper
 from flashflow.wire.messages import Message
-from flashflow.wire.rules import Role, SessionFigures, SessionLimits
+from flashflow.wire.rules import RESUME_S, Role, SessionFigures, SessionLimits
 from flashflow.wire.session import Session
 
 log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ class SessionServer:
         peers_dir: Path,
         on_event: Callable[[object], None],
         on_undelivered: Callable[[str, NotDelivered], None] | None = None,
-        resume_s: float = 5.0,
+        resume_s: float = RESUME_S,
         limits: SessionLimits | None = None,
         accept_limits: AcceptLimits | None = None,
     ) -> None:

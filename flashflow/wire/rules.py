@@ -48,6 +48,10 @@ LEGAL_ENVELOPES: dict[tuple[Role, Phase], tuple[type, ...]] = {
 """What may be received, by role and phase."""
 
 
+RESUME_S = 5.0
+"""A session goes on if its measurer comes back within so long after a connection was lost."""
+
+
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
     """Times and sizes."""

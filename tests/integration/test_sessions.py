@@ -11,7 +11,7 @@ import pytest
 from flashflow.keys import load_certificate
 from flashflow.model.errors import LocalError
 from flashflow.model.ids import Address
-from flashflow.shell import sessionlink
+from flashflow.shell import sessionclient, sessionlink
 from flashflow.shell.acceptor import AcceptLimits
 from flashflow.shell.sessionclient import Connected, Disconnected, ServerMessage, SessionClient, Unreachable
 from flashflow.shell.sessions import PeerGone, PeerJoined, PeerMessage, PeerRefused, SessionServer
@@ -71,6 +71,22 @@ async def test_a_link_that_is_lost_and_comes_back_costs_nothing(keys: Keyring, h
         assert len(client.told.of(Disconnected)) == 5
         assert len(net.told.of(PeerJoined)) == 1
         assert net.told.of(PeerGone) == net.undelivered == []
+
+
+@both_loops
+@pytest.mark.parametrize(("resume_s", "most"), [(1e9, (0.1,) * 4), (0.0, (0.2, 0.4, 0.4, 0.4))])
+async def test_while_its_session_can_be_resumed_a_measurer_tries_again_at_once(
+    keys: Keyring, monkeypatch: pytest.MonkeyPatch, resume_s: float, most: tuple[float, ...]
+) -> None:
+    """Ever more slowly only after that."""
+    monkeypatch.setattr(sessionclient, "RESUME_S", resume_s)
+    async with running(keys, "127.0.0.1") as net:
+        client = net.client("m1")
+        await client.told.wait_of(Connected)
+        await net.server.close()
+        tries = await client.told.wait_of(Unreachable, len(most))
+    for attempt, most_s in zip(tries, most, strict=False):
+        assert most_s / 2 <= attempt.retry_s <= most_s
 
 
 @both_loops
