@@ -11,7 +11,7 @@ from flashflow.demo.team import TeamSettings
 from flashflow.model.ids import Fingerprint
 from flashflow.model.units import from_mbps
 
-LEAD_S = 12.0
+LEAD_S = 15.0
 """From the coordinator's start until it is ready to measure, on a busy machine."""
 REFRESH_S = 2
 """The coordinator reads the consensus again this often."""
@@ -32,6 +32,7 @@ class PeriodDeployment(Deployment):
         self.period_plan = plan
         self.slot_s = plan.shortest_slot_s
         """Length of a slot; decided when the relays run, just before the coordinator starts."""
+        self._begin_utc_s = 0
 
     @property
     def period_s(self) -> int:
@@ -55,7 +56,9 @@ class PeriodDeployment(Deployment):
 
     def settings(self) -> TeamSettings:
         """With slots and a period that begins soon."""
-        self.slot_s = slot_length(self.period_plan, time.time() + LEAD_S)
+        ready_utc_s = time.time() + LEAD_S
+        self.slot_s = slot_length(self.period_plan, ready_utc_s)
+        self._begin_utc_s = next_period_utc_s(self.period_s, ready_utc_s)
         schedule = f"[schedule]\nstrategy = {self.period_plan.strategy}\nco_location = none\n"  # all have one address
         often = DIRECTORY.replace("[directory]\n", f"[directory]\nrefresh = {REFRESH_S}\n")
         return replace(
@@ -64,8 +67,7 @@ class PeriodDeployment(Deployment):
 
     def start_team(self, settings: TeamSettings) -> None:
         """In the last slot before the period: at the begin of it, a schedule would be made for what is left of the last."""
-        begin_utc_s = next_period_utc_s(self.period_s, time.time() + LEAD_S)
-        time.sleep(max(0.0, begin_utc_s - self.slot_s - time.time()))
+        time.sleep(max(0.0, self._begin_utc_s - self.slot_s - time.time()))
         super().start_team(settings)
 
     def relay_options(self) -> dict[str, str]:

@@ -5,7 +5,6 @@ network ends them all.
 """
 
 import random
-import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,9 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from flashflow.model.errors import LocalError
 from flashflow.model.ids import Address, Fingerprint
 from flashflow.model.units import from_mbps
+from flashflow.testnet.ports import PORTS, free_ports
 from flashflow.testnet.tornet_documents import CONSENSUS_PATH, ConsensusEntry, consensus_entries, fetch
 from flashflow.testnet.tornet_keys import make_authority
 from flashflow.testnet.tornet_node import STOP_S, TorNode, find_program, stop_nodes, wait_for
@@ -42,8 +41,6 @@ EVERY_TOR_LINES = ("TestingTorNetwork 1", "FetchDirInfoEarly 1", "FetchDirInfoEx
 CONSENSUS_POLL_S = 0.25
 READY_S = 60.0
 """Longest time from launch to a consensus with every relay; 5 to 10 s are usual."""
-PORTS = range(12_000, 32_000)
-"""Below those that Linux gives to outgoing connections, so that none of them is taken between choice and use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +109,7 @@ class TorNetwork:
             *authority_lines,
         ]
         count = 2 * authorities + 2 * len(relays)
-        ports = iter(random.sample(PORTS, count) if prefix else _free_ports(self.ipv4, count))
+        ports = iter(random.sample(PORTS, count) if prefix else free_ports(self.ipv4, count))
         for number in range(1, authorities + 1):
             name, address = f"auth{number}", Address(self.ipv4, next(ports))
             node = TorNode(name, folder / name, address, dir_port=next(ports), prefix=prefix)
@@ -242,20 +239,3 @@ def _wait_past_a_vote() -> None:
     into_s = time.time() % INITIAL_INTERVAL_S
     if VOTE_AT_S - 2 < into_s < VOTE_AT_S:
         time.sleep(VOTE_AT_S - into_s)
-
-
-def _free_ports(host: str, count: int) -> list[int]:
-    """Ports that nothing listens on now. They are drawn, so that networks that start together do not meet."""
-    free = [port for port in random.sample(PORTS, 4 * count) if _is_free(host, port)]
-    if len(free) < count:
-        raise LocalError(f"{host}: {count} free ports expected between {PORTS.start} and {PORTS.stop}")
-    return free[:count]
-
-
-def _is_free(host: str, port: int) -> bool:
-    with socket.socket(socket.AF_INET) as probe:
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-        return True

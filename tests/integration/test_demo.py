@@ -16,6 +16,7 @@ from stem.descriptor.bandwidth_file import BandwidthFile
 from flashflow.demo.report import MAX_COUNT_ERROR_PCT
 from flashflow.shell.parent import own_command
 from support.commands import flashflow
+from support.processes import left_of
 
 # One deployment at a time: each measures what this machine can do.
 pytestmark = pytest.mark.xdist_group("deployment")
@@ -42,7 +43,7 @@ def assert_right(made: dict[str, Any], rates: list[float]) -> None:
         assert row.keys() == KEYS
         assert abs(row["error_pct"]) <= MAX_COUNT_ERROR_PCT
         assert row["error_pct"] == pytest.approx(
-            100 * (row["measured_mbps"] / row["relay_counted_mbps"] - 1), abs=0.01
+            100 * (row["measured_mbps"] / row["relay_counted_mbps"] - 1), abs=0.02
         )
         assert row["allocated_mbps"] >= 2.25 * row["configured_mbps"]
         if not row["machine_limited"]:
@@ -132,8 +133,7 @@ def test_a_signal_ends_everything_within_two_seconds(
     out, err = demo.communicate(timeout=2)
     assert demo.returncode == status, out + err
     assert "Traceback" not in err
-    _, alive = psutil.wait_procs(processes, timeout=2)
-    assert not alive
+    assert not left_of(processes, 2)
     assert not list(temp.glob("flashflow-demo-*"))
 
 

@@ -13,8 +13,8 @@ from flashflow.directory.files import CONTROL_OPTION, load_consensus_from_tor
 from flashflow.model.errors import LocalError
 from flashflow.model.ids import Address
 from flashflow.shell.torcontrol import ControlPlace
+from flashflow.testnet.ports import free_ports
 from support.directory_files import consensus_of, descriptor_of, entry_of, fingerprint_of
-from support.real_tor import free_port
 
 CONSENSUS = "dir/status-vote/current/consensus"
 DESCRIPTORS = "desc/all-recent"
@@ -52,8 +52,8 @@ async def control_port(place: ControlPlace, answers: Mapping[str, str]) -> Async
 
 PLACES: list[Callable[[Path], ControlPlace]] = [
     lambda folder: folder / "control",
-    lambda folder: Address("127.0.0.1", free_port()),
-    lambda folder: Address("::1", free_port("::1")),
+    lambda folder: Address("127.0.0.1", free_ports("127.0.0.1", 1)[0]),
+    lambda folder: Address("::1", free_ports("::1", 1)[0]),
 ]
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-import psutil
 import pytest
 
 from flashflow.ctrl.access import Access
@@ -20,7 +19,9 @@ from flashflow.model.errors import LocalError
 from flashflow.model.ids import Address, parse_address
 from flashflow.shell.parent import own_command
 from flashflow.shell.torcontrol import ControlPlace
-from support.real_tor import RealTor, free_port, need_tor
+from flashflow.testnet.ports import free_ports
+from support.processes import has_ended, left_of
+from support.real_tor import RealTor, need_tor
 from support.tor_directory import LONELY, Told, network_of, tor_directory, tors_of, until
 from support.waiting import wait_for
 
@@ -43,7 +44,7 @@ async def test_smoke_tor_is_kept_running_without_a_consensus(tmp_path: Path) -> 
         await until(lambda: len(tors_of(os.getpid())) == 1, "tor runs again")
         (second,) = tors_of(os.getpid())
         assert second.pid != first.pid
-    assert not second.is_running()
+    assert has_ended(second)
     assert told.readings == []
 
 
@@ -67,7 +68,8 @@ async def test_a_wrong_torrc_is_tors_own_message(tmp_path: Path, capfd: pytest.C
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 async def test_no_tor_to_attach_to(tmp_path: Path, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flashflow.shell.tordriver.ATTACH_S", 0.1)
-    place = Address(host, free_port(host))
+    [port] = free_ports(host, 1)
+    place = Address(host, port)
     async with tor_directory(tmp_path / "tor", (), place) as (_, told):
         await until(lambda: bool(told.failures), "it tells that there is nothing")
     assert told.failures[0] == f"directory's tor at {place}: [Errno 111] Connection refused"
@@ -89,7 +91,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealTor]:
     need_tor()
     folder = tmp_path_factory.mktemp("authority")
     make_family_key(folder)
-    ports = free_port(), free_port("::1")
+    ports = *free_ports("127.0.0.1", 1), *free_ports("::1", 1)
     extra = (
         f"ControlPort 127.0.0.1:{ports[0]}",
         f"ControlPort [::1]:{ports[1]}",
@@ -132,9 +134,7 @@ async def test_relays_keys_and_each_new_consensus(authority: RealTor, tmp_path: 
         await until(lambda: has_keys(told), "the relay with its keys", 90)
         (relay,) = told.readings[-1]
         known = told.headers[-1].valid_after_utc_s
-        await until(
-            lambda: told.headers[-1].valid_after_utc_s > known, "a reading after the next consensus"
-        )
+        await until(lambda: told.headers[-1].valid_after_utc_s > known, "a reading after the next consensus")
     assert relay.fingerprint == target.rsa_fingerprint.hex().upper()
     assert (relay.nickname, relay.address) == ("probe", Address("127.0.0.1", authority.ports.or_v4))
     assert (relay.ed25519, relay.ntor_key) == (target.ed25519, target.ntor_key)
@@ -223,5 +223,4 @@ def test_the_coordinator_outlives_its_tor_and_tor_does_not_outlive_it(
     wait_for_status(access, "relays == 1 and relays_error is None")
     (tor,) = tors_of(coordinator.pid)
     os.kill(coordinator.pid, signal.SIGKILL)
-    gone, alive = psutil.wait_procs([tor], timeout=2)
-    assert (gone, alive) == ([tor], [])
+    assert not left_of([tor], 2)

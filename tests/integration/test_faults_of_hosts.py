@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -132,10 +133,17 @@ def test_a_relay_filter_that_is_damaged_while_it_runs(host: HostStack) -> None:
     """What was known before stays."""
     path = host.folder / "net" / "relay_filter"
     whole = path.read_text()
-    path.write_text(whole[: len(whole) // 2])
+    replace(path, whole[: len(whole) // 2])
     wait_for(lambda: f"{path}, line 2: expected " in host.log(), "it is told", 30)
     assert host.measure(host.relays[0])["outcome"] == "ok"
-    path.write_text(whole)
+    replace(path, whole)
+
+
+def replace(path: Path, text: str) -> None:
+    """At once, so that nobody reads a file that is empty."""
+    beside = path.with_name("beside")
+    beside.write_text(text)
+    beside.replace(path)
 
 
 # --- a link that drops packets ---

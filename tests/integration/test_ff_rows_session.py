@@ -1,7 +1,6 @@
 """A measurer that was started before its coordinator: it tries again, ever more slowly, up to a limit."""
 
 import asyncio
-import socket
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,6 +9,7 @@ import pytest
 from flashflow.model.ids import Address
 from flashflow.shell.sessionclient import Connected, SessionClient, Unreachable
 from flashflow.shell.sessions import PeerJoined, PeerMessage, SessionServer
+from flashflow.testnet.ports import free_ports
 from support.keyring import Keyring
 from support.wire_pair import report
 
@@ -34,17 +34,12 @@ class Heard:
         return event
 
 
-def free_port(host: str) -> Address:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, 0), family=family) as sock:
-        return Address(host, sock.getsockname()[1])
-
-
 @pytest.mark.parametrize("host", HOSTS)
 async def test_a_measurer_tries_again_ever_more_slowly_until_the_coordinator_is_there(
     tmp_path: Path, host: str
 ) -> None:
-    keys, addr, coord, measurer = Keyring(tmp_path, "m1"), free_port(host), Heard(), Heard()
+    [port] = free_ports(host, 1)
+    keys, addr, coord, measurer = Keyring(tmp_path, "m1"), Address(host, port), Heard(), Heard()
     session = SessionClient(
         key_file=keys.key("m1"),
         coord_cert=keys.coord_cert,

@@ -20,6 +20,7 @@ from measurer.outputs.far_end import STOCK, FarEnds, local_address
 from support.both_loops import both_loops
 from support.far_peer import FarPeer, fingerprint
 from support.orlink_keys import relay_keys
+from support.processes import left_of
 
 HOSTS = ["127.0.0.1", "::1"]
 PEER = fingerprint(relay_keys(0))
@@ -64,8 +65,7 @@ async def running(host: str | None = None) -> AsyncIterator[Bench]:
 
 async def gone() -> None:
     """No far end is left."""
-    _, alive = await asyncio.to_thread(psutil.wait_procs, processes(), 5.0)
-    assert alive == []
+    assert not await asyncio.to_thread(left_of, processes(), 5.0)
 
 
 def processes() -> list[psutil.Process]:
@@ -182,8 +182,7 @@ async def test_none_outlives_a_measurer_that_is_killed() -> None:
     assert len(children) == 1
     process.kill()
     await process.wait()
-    _, alive = await asyncio.to_thread(psutil.wait_procs, children, 2.0)
-    assert alive == []
+    assert not await asyncio.to_thread(left_of, children, 2.0)
 
 
 async def test_each_far_end_has_identities_of_its_own_also_when_many_start_at_once() -> None:

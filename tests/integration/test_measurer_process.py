@@ -18,8 +18,8 @@ from flashflow.shell.parent import child_environment, own_command
 from flashflow.shell.sessions import PeerGone, PeerJoined, PeerMessage
 from flashflow.wire import messages as wire
 from flashflow.wire.rules import SessionLimits
-from measurer.outputs.far_end import IDENTITIES_FILE
 from support.keyring import Keyring
+from support.processes import has_ended, left_of
 from support.session_net import Net, running
 from support.wire_pair import TOKEN, order
 
@@ -113,9 +113,6 @@ async def test_it_joins_keeps_its_own_limits_and_ends_by_a_signal(
         assert (fast.meas_id, fast.code) == (2, "RATE_EXCEEDED")
         unreachable = await failure_to(net, order(3, relay_addr=nobody, rate_bytes=1000), 3)
         assert (unreachable.meas_id, unreachable.code) == (3, "LAUNCH_CIRCS")
-        identities = keys.root / "data" / IDENTITIES_FILE
-        while not identities.exists():  # noqa: ASYNC110 - made once, at the start, by another process
-            await asyncio.sleep(0.05)
         looped = await failure_to(net, order(4, relay_addr=nobody, rate_bytes=1000, mode="loop"), 4)
         assert (looped.meas_id, looped.code) == (4, "LAUNCH_CIRCS")
         assert "far end" not in looped.reason  # it was there: the relay was not
@@ -126,7 +123,7 @@ async def test_it_joins_keeps_its_own_limits_and_ends_by_a_signal(
         assert (await net.told.wait_of(PeerGone))[0].reason == "closed by the other side"
         last = net.told.of(PeerMessage)[-1].message
         assert (last.meas_id, last.code) == (None, wire.DRAINING)
-        assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+        assert all(has_ended(child) for child in children)
         log = measurer.log.read_text()
         assert "Traceback" not in log
         assert TOKEN not in log
@@ -143,8 +140,7 @@ async def test_nothing_outlives_a_measurer_that_is_killed(keys: Keyring) -> None
         children = measurer.children()
         os.kill(measurer.process.pid, signal.SIGKILL)
         await measurer.process.wait()
-        _, alive = await asyncio.to_thread(psutil.wait_procs, children, 2.0)
-        assert alive == []
+        assert not await asyncio.to_thread(left_of, children, 2.0)
 
 
 @pytest.mark.faults
@@ -168,7 +164,7 @@ async def test_a_far_end_ends_when_the_coordinator_says_stop_and_when_the_measur
                     net.server.send("m1", wire.Stop(meas_id=1, reason="enough"))
                 else:
                     os.kill(measurer.process.pid, signal.SIGKILL)
-                await asyncio.to_thread(far_end.wait, 2.0)
+                assert not await asyncio.to_thread(left_of, [far_end], 2.0)
 
 
 async def one_far_end(measurer: Process) -> psutil.Process:

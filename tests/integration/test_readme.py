@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import tempfile
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from flashflow.shell.parent import PARENT_VARIABLE
+from flashflow.testnet.ports import free_ports
 
 # One deployment at a time: each measures what this machine can do.
 pytestmark = pytest.mark.xdist_group("deployment")
@@ -26,17 +26,9 @@ def script() -> str:
     return "\n".join(re.findall(r"^```sh\n(.*?)^```$", section, re.MULTILINE | re.DOTALL))
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
-
-
 def on_free_ports(text: str) -> str:
     """The script with other ports, in the configuration that `init` wrote too, and a shorter measurement."""
-    relay, listen, ctrl = free_ports(3)
+    relay, listen, ctrl = free_ports("127.0.0.1", 3)
     change = f"sed -i 's/:9001/:{relay}/; s/:12934/:{listen}/; s/:12935/:{ctrl}/' */*.conf\n"
     first = "flashflow init measurer measurer2 --name measurer2\n"
     assert first in text

@@ -84,13 +84,13 @@ def echo(made: MiniClient, count: int) -> tuple[bytes, bytes]:
 
 def test_a_measurement(relay, address, certificate) -> None:
     coordinator = client(relay, address, certificate)
-    assert coordinator.start(params(TOKEN, duration_s=1, host=address.host)) == MeasParamsOk()
+    assert coordinator.start(params(TOKEN, duration_s=3, host=address.host)) == MeasParamsOk()
     measurers = [measurer(relay, address) for _ in range(4)]
     for count in (1, 127, 300):
         for made in measurers:
             got, expected = echo(made, count)
             assert got == expected
-    assert coordinator.receive_measurement() == MeasBg(1, 0, 0)
+    assert [coordinator.receive_measurement() for _ in range(3)] == [MeasBg(n, 0, 0) for n in (1, 2, 3)]
     assert all(made.at_end() for made in measurers)
 
 
@@ -135,7 +135,7 @@ def test_wrong_tokens_and_too_many_sockets_close_the_link_and_nothing_else(
     relay, address, certificate
 ) -> None:
     coordinator = client(relay, address, certificate)
-    coordinator.start(params(TOKEN, sockets=1))
+    coordinator.start(params(TOKEN, sockets=1, duration_s=5))
     good = measurer(relay, address)
     assert echo(good, 3)[0] != b""
     assert measurer(relay, address, OTHER_TOKEN).at_end()
@@ -146,6 +146,7 @@ def test_wrong_tokens_and_too_many_sockets_close_the_link_and_nothing_else(
     got, expected = echo(good, 10)
     assert got == expected
     assert coordinator.receive_measurement().second == 1
+    coordinator.close()
 
 
 def test_a_lost_coordinator_ends_the_measurement(relay, address, certificate) -> None:
@@ -170,7 +171,7 @@ def test_one_measurement_at_a_time(relay, address, certificate) -> None:
 
 def test_garbage_and_half_handshakes_disturb_nobody(relay, address, certificate) -> None:
     coordinator = client(relay, address, certificate)
-    coordinator.start(params(TOKEN, duration_s=2))
+    coordinator.start(params(TOKEN, duration_s=5))
     made = measurer(relay, address)
     echo(made, 1)
     silent = [socket.create_connection(tuple(address)) for _ in range(20)]
@@ -185,6 +186,7 @@ def test_garbage_and_half_handshakes_disturb_nobody(relay, address, certificate)
     got, expected = echo(made, 500)
     assert got == expected
     assert [coordinator.receive_measurement().second for _ in range(2)] == [1, 2]
+    coordinator.close()
     for plain in silent:
         plain.close()
 

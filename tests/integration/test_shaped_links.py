@@ -29,6 +29,7 @@ from flashflow.testnet.linkcount import HEADER_BYTES, LinkFigure, read_link
 from flashflow.testnet.links import ShapedLink
 from flashflow.testnet.tornet_node import wait_for
 from support.netns import need_netns
+from support.processes import left_of
 from support.real_tor import need_tor
 
 RATES_MBPS = (200.0, 50.0, 10.0)
@@ -47,7 +48,7 @@ PORT = 7000
 def complaints(result_mbps: float, figure: LinkFigure, link_mbps: float) -> list[str]:
     """What is wrong with a result, a line each: it must be the cells of what came in, and that must be all that can."""
     found = []
-    if figure.raw_mbps < LEAST_FULL * link_mbps:
+    if not is_full(figure, link_mbps):
         found.append(f"the link of {link_mbps:g} Mbit/s carried {figure.raw_mbps:.2f}: it was not full")
     if abs(percent_off(result_mbps, figure.cell_mbps)) > MAX_COUNT_ERROR_PCT:
         found.append(
@@ -55,6 +56,11 @@ def complaints(result_mbps: float, figure: LinkFigure, link_mbps: float) -> list
             f" {figure.payload_mbps:.2f}, cells {figure.cell_mbps:.2f}"
         )
     return found
+
+
+def is_full(figure: LinkFigure, link_mbps: float) -> bool:
+    """Whether nothing else limited the relay."""
+    return figure.raw_mbps >= LEAST_FULL * link_mbps
 
 
 class Bench:
@@ -123,8 +129,13 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.net
 @pytest.mark.parametrize("mbps", RATES_MBPS)
 def test_a_result_is_what_the_relay_s_interface_received(bench: Bench, mbps: float) -> None:
-    result_mbps, figure = bench.measure(mbps)
-    print(f"\n{bench.mode}, link of {mbps:g} Mbit/s: measured {result_mbps:.3f}, interface {figure}")
+    for last in (False, True):
+        result_mbps, figure = bench.measure(mbps)
+        print(f"\n{bench.mode}, link of {mbps:g} Mbit/s: measured {result_mbps:.3f}, interface {figure}")
+        if last or is_full(
+            figure, mbps
+        ):  # else the machine was the limit, and this says nothing about the link
+            break
     assert complaints(result_mbps, figure, mbps) == []
     # a fault of a fifth, on either side, is found by the same comparison
     assert complaints(0.8 * result_mbps, figure, mbps)
@@ -215,5 +226,4 @@ def test_a_killed_run_leaves_nothing(tmp_path: Path) -> None:
         processes = psutil.Process(holder.pid).children(recursive=True)
         assert len(processes) == 4  # three namespaces, and what delays
         holder.kill()
-        _, alive = psutil.wait_procs(processes, timeout=5)
-        assert not alive
+        assert not left_of(processes, 5)

@@ -24,6 +24,7 @@ from flashflow.torctl.commands import MeasrStart, Stop
 from flashflow.torctl.events import BwReport, CircEvent, MeasEnd
 from flashflow.torctl.stem_events import FFMeasEvent, register
 from support.echo_peer import EchoPeer
+from support.processes import has_ended
 from support.torclient_process import PATIENCE_S, TorClient
 
 
@@ -159,7 +160,7 @@ def test_owner_that_goes_takes_the_process_along(tmp_path):
         controller.authenticate()
         assert controller.msg("TAKEOWNERSHIP").is_ok()
     assert process.wait(PATIENCE_S) == 0
-    wait_for(lambda: not any(worker.is_running() for worker in workers))
+    wait_for(lambda: all(has_ended(worker) for worker in workers))
 
 
 def measurement(peer, dur_s=30):
@@ -207,7 +208,7 @@ async def test_workers_die_with_a_killed_torclient(tmp_path):
             process = psutil.Process(client.driver._process.pid)
             workers = process.children(recursive=True)
             os.kill(process.pid, signal.SIGKILL)
-            await asyncio.to_thread(wait_for, lambda: not any(worker.is_running() for worker in workers))
+            await asyncio.to_thread(wait_for, lambda: all(has_ended(worker) for worker in workers))
             await asyncio.to_thread(wait_for, lambda: client.lost)
             reply = await client.driver.command("GETINFO version")
     assert not reply.ok

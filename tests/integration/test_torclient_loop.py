@@ -381,10 +381,10 @@ async def test_stock_tor_in_both_address_families(tmp_path, host):
         with far_end_process(tmp_path, fingerprint_of(target), host) as (_, far_ends):
             async with TorClient(tmp_path / "client") as client:
                 looped = await loop_through(
-                    client, target, far_ends, n_circs=20, dur_s=2, warmup_s=1, rate_bytes=5_000_000
+                    client, target, far_ends, n_circs=20, dur_s=5, warmup_s=1, rate_bytes=5_000_000
                 )
     assert looped.end.success
-    assert [report.recv_bytes for report in looped.reports] == pytest.approx([5_000_000] * 2, rel=0.05)
+    assert looped.median_mbps() == pytest.approx(40, rel=0.05)
 
 
 LOWERED_PARAMS = (

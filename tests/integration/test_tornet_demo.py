@@ -13,10 +13,11 @@ from flashflow.demo.report import MAX_COUNT_ERROR_PCT
 from flashflow.demo.tor_report import MAX_SPREAD
 from flashflow.shell.parent import own_command
 from support.commands import flashflow
+from support.processes import left_of, named
 from support.real_tor import need_tor
 
 pytestmark = [pytest.mark.net, pytest.mark.timeout(240)]
-DURATION_S = "20"
+DURATION_S = "25"
 """The median of 8 s of a tor on a busy machine is not within 3 % of tor's own count: -3.2 % once in six."""
 
 
@@ -54,10 +55,7 @@ def test_a_signal_ends_every_tor_within_two_seconds(tmp_path: Path) -> None:
         first = demo.stdout.readline()
         assert b"1 relays of stock tor" in first, first + demo.stdout.read()
         processes = psutil.Process(demo.pid).children(recursive=True)
-        assert (
-            sum(process.name() == "tor" for process in processes) == 5
-        )  # 3 authorities, a relay, the directory's
+        assert len(named(processes, "tor")) == 5  # 3 authorities, a relay, the directory's
         demo.terminate()
         assert demo.wait(2) == 143
-    _, alive = psutil.wait_procs(processes, timeout=2)
-    assert not alive
+    assert not left_of(processes, 2)

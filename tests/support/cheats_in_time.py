@@ -58,9 +58,12 @@ class Timed(RelayServer):
 
 
 class Store(Timed):
-    """Is `late_s` late with everything from the handshake on, so that much is sent to it; catches up in 16 seconds."""
+    """Is late with everything from the handshake on, so that much is sent to it; catches up in 16 seconds."""
 
     late_s = 0.1
+    """How late at most, once it is measured."""
+    shake_s = 0.1
+    """How late with what belongs to the handshake: that is the round trip that is believed."""
 
     def __init__(self, settings, keys):
         super().__init__(settings, keys)
@@ -84,7 +87,7 @@ class Store(Timed):
 
     def room(self, link, now_s):
         if link.role is not Role.MEASURER:  # a handshake
-            return None if now_s >= self.due_s.setdefault(link.number, now_s + self.late_s) else 0
+            return None if now_s >= self.due_s.setdefault(link.number, now_s + self.shake_s) else 0
         until_s = now_s - self.late_s * self.held(max(0.0, self.second(now_s) or 0.0))
         while self.came and self.came[0][0] <= until_s:
             self.may_send_bytes = self.came.pop(0)[1]
@@ -98,7 +101,8 @@ class Store(Timed):
 class Burst(Store):
     """Of three seconds it holds back a part of the first, and lets half of that go in each of the others."""
 
-    late_s = 0.08  # about a tenth of a second may be outstanding
+    late_s = 0.08
+    shake_s = 0.15  # so that more is outstanding than it holds back, and it never has nothing to carry
 
     def held(self, second):
         at = second % 3
@@ -106,11 +110,11 @@ class Burst(Store):
 
 
 class Stall(Timed):
-    """Sends nothing in the last second."""
+    """Sends nothing in the last second, and a quarter before it: who counts began to a little later."""
 
     def room(self, link, now_s):
         second = self.second(now_s)
-        return 0 if second is not None and second >= self.duration_s - 1 else None
+        return 0 if second is not None and second >= self.duration_s - 1.25 else None
 
 
 class Drip(Timed):

@@ -58,15 +58,19 @@ class Proxy:
             self._refusing = True
             for one in list(self._pairs):
                 self._drop(one)
-        yield
-        self._refusing = False
+        try:
+            yield
+        finally:
+            self._refusing = False
 
     @contextlib.contextmanager
     def still(self) -> Iterator[None]:
         """Nothing gets through any more, and nobody is told."""
         self._still = True
-        yield
-        self._still = False
+        try:
+            yield
+        finally:
+            self._still = False
 
     def close(self) -> None:
         self._closed = True
@@ -205,9 +209,12 @@ class FaultStack(Deployment):
         def is_ready() -> bool:
             try:
                 status = self.status()
+                with self.ctrl() as client:
+                    measurers = client.request("measurers")["measurers"]
             except FlashFlowError:  # it is not there yet
                 return False
-            return status["state"] == "ready" and status["measurers"] == 2 and self._have_clients()
+            here = [one for one in measurers if one["session"] and one["session"]["phase"] == "open"]
+            return status["state"] == "ready" and len(here) == 2 and self._have_clients()
 
         wait_for(is_ready, "the deployment is ready again", PATIENCE_S)
 

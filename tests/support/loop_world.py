@@ -23,6 +23,7 @@ from flashflow.torctl.events import BwReport, CircEvent, MeasEnd
 from support.or_client import Target as OrTarget
 from support.orlink_keys import relay_keys
 from support.real_tor import RealTor
+from support.torclient_process import PATIENCE_S
 
 MEAS_ID = MeasId(7)
 STOP_S = 10.0
@@ -169,17 +170,20 @@ async def loop_through(
     )
     ok, _, text = await client.say(start)
     assert ok, text
-    built = 0
-    while built < n_circs:
+    built, refused = 0, 0
+    while built + refused < n_circs:
         event = await client.until(lambda event: isinstance(event, CircEvent | MeasEnd))
         if isinstance(event, MeasEnd):
             return Looped(event, [], 0.0, {})
-        assert may_fail or event.status in ("LAUNCHED", "BUILT"), event
         built += event.status == "BUILT"
+        if not may_fail:  # stock tor has no time for one CREATE2 in hundreds; half of the circuits are enough
+            refused += event.status == "FAILED" and event.reason == "CIRCUIT_REFUSED"
+            assert event.status in ("LAUNCHED", "BUILT", "FAILED"), event
+            assert 2 * refused <= n_circs, event
     cpu = {pid: _cpu_s(pid) for pid in pids}
     active_utc_s = time.time() + warmup_s
     assert (await client.say(MeasrStart(MEAS_ID, fingerprint, n_circs, dur_s)))[0]
-    end = await client.until(lambda event: isinstance(event, MeasEnd))
+    end = await client.until(lambda event: isinstance(event, MeasEnd), warmup_s + dur_s + PATIENCE_S)
     cpu = {pid: _cpu_s(pid) - before for pid, before in cpu.items()}
     return Looped(end, [event for event in client.events if isinstance(event, BwReport)], active_utc_s, cpu)
 

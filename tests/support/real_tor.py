@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from flashflow.testnet.ports import free_ports
 from support.or_client import Target
 
 START_TIMEOUT_S = 60.0
@@ -26,13 +27,6 @@ def need_tor() -> None:
     if "tor" in os.environ.get("FLASHFLOW_REQUIRE", "").replace(",", " ").split():
         pytest.fail(reason)
     pytest.skip(reason)
-
-
-def free_port(ip: str = "127.0.0.1") -> int:
-    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.bind((ip, 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True)
@@ -52,7 +46,9 @@ class RealTor:
         self.data = folder / "data"
         self.log = folder / "notice.log"
         self.data.mkdir(mode=0o700)
-        self.ports = TorPorts(free_port(), free_port("::1"), free_port())
+        or_v4, directory = free_ports("127.0.0.1", 2)
+        [or_v6] = free_ports("::1", 1)
+        self.ports = TorPorts(or_v4, or_v6, directory)
         lines = [*self._common(), *(self._authority() if authority else self._relay()), *extra]
         (folder / "torrc").write_text("\n".join(lines) + "\n")
         self.process = subprocess.Popen(

@@ -14,6 +14,7 @@ from flashflow.model.relay import RelayInfo
 from flashflow.shell.files import make_private_dir
 from flashflow.shell.torcontrol import ControlPlace
 from flashflow.testnet.tornet import EVERY_TOR_LINES
+from support.processes import has_ended, named
 from support.real_tor import RealTor
 
 NOBODY = "1" * 40
@@ -70,4 +71,4 @@ async def tor_directory(
 
 def tors_of(pid: int) -> list[psutil.Process]:
     """The tor processes among the children of process `pid`."""
-    return [child for child in psutil.Process(pid).children() if child.name() == "tor"]
+    return [child for child in named(psutil.Process(pid).children(), "tor") if not has_ended(child)]

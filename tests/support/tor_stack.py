@@ -11,8 +11,9 @@ import psutil
 from flashflow.demo.tor_deployment import TorDeployment, TorRelay
 from flashflow.demo.tor_plan import TorPlan
 from flashflow.model.ids import Fingerprint
+from flashflow.testnet.counts import median_read_mbps
 from flashflow.testnet.tornet import LIVE_PARAMS, TorNetwork, TorRelaySpec
-from flashflow.testnet.tornet_bw import median_bw_read_mbps, read_bw
+from flashflow.testnet.tornet_bw import CELL_SHARE, counts_path, read_bw
 from flashflow.testnet.tornet_node import TorNode, stop_nodes
 from support.tor_directory import tors_of
 from support.waiting import wait_for
@@ -131,7 +132,7 @@ def until_accepted(running: TorStack, relay: TorRelay) -> Event:
 
 def counted_mbps(record: Path, result: Event) -> float:
     """Median of what the relay's own tor read in the measurement's seconds, as cell bytes, by its counter."""
-    return median_bw_read_mbps(record, result["active_utc_s"], result["duration_s"]).counter_mbps
+    return median_read_mbps(counts_path(record), result["active_utc_s"], result["duration_s"]) * CELL_SHARE
 
 
 def v3bw_rows(text: str) -> dict[Fingerprint, dict[str, str]]:
@@ -162,8 +163,17 @@ def restart(node: TorNode, *, new_keys: bool = False) -> None:
 
 def reject(network: TorNetwork, relay: TorRelay) -> None:
     """Have every authority leave a relay out of its votes."""
+    _rule(network, f"!reject {relay.fingerprint}\n")
+
+
+def allow_all(network: TorNetwork) -> None:
+    """No more of that."""
+    _rule(network, "")
+
+
+def _rule(network: TorNetwork, text: str) -> None:
     for node in network.authorities:
-        (node.data / "approved-routers").write_text(f"!reject {relay.fingerprint}\n")
+        (node.data / "approved-routers").write_text(text)
         node.reload()
 
 

@@ -38,9 +38,9 @@ class TorClient:
         reply = await self.driver.command(command.line(), PATIENCE_S)
         return reply.ok, reply.code, reply.text
 
-    async def until(self, wanted):
+    async def until(self, wanted, timeout_s=PATIENCE_S):
         """The next event that is wanted; those before it are passed over."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(timeout_s):
             while True:
                 while self._taken < len(self.events):
                     self._taken += 1
