@@ -22,7 +22,9 @@ from flashflow.model.units import CELL_BYTES
 TICK_S: Final = 0.05
 """How often the window is decided anew."""
 INITIAL_CELLS: Final = 32
-"""Outstanding cells at the start."""
+"""Outstanding cells at the start ..."""
+INITIAL_CIRCUIT_CELLS: Final = 8
+"""... or so many on each circuit of a long path, where every doubling takes its time: a third of what TCP sends at once."""
 QUEUE_SIGN_S: Final = 0.05
 """A round trip this much above the shortest one shows a queue: half of what the window may hold."""
 SIGN_SHARE: Final = 0.5
@@ -69,6 +71,8 @@ class SendWindow:
         """Window and number of circuits, once per tick: `circuits` are open, `received_cells` came back so far."""
         limits = CircuitLimits(max(1, circuits), self._circuit_cells)
         self._observe(now_s, received_cells)
+        if self._growing and self.is_long:
+            self._cells = max(self._cells, INITIAL_CIRCUIT_CELLS * limits.max_circuits)
         sign_s = QUEUE_SIGN_S + SIGN_SHARE * self._round_trip_s
         if self._growing and self._latest_s - self._round_trip_s >= sign_s:
             self._growing = False
