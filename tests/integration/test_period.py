@@ -1,8 +1,14 @@
-"""A deployment that measures by its schedule, over several short periods."""
+"""Deployments that measure by their schedule: several short periods, and the demo as it is typed."""
 
+import json
+import subprocess
+import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +19,45 @@ from flashflow.ctrl.client import CtrlClient
 from flashflow.demo.deployment import RunningRelay
 from flashflow.demo.period_deployment import PeriodDeployment
 from flashflow.demo.period_plan import PeriodPlan
+from flashflow.demo.report import MAX_COUNT_ERROR_PCT
 from flashflow.model.ids import Fingerprint, MeasId
 from flashflow.model.results import MeasurementRecord, MeasurerShare
 from flashflow.store.store import Store
 from flashflow.testnet.counts import median_read_mbps
+from support.commands import flashflow
 from support.waiting import wait_for
 
-# One deployment at a time: each measures what this machine can do. It waits for slots, which takes it a minute or two.
-pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("deployment")]
+# They wait for slots, which takes a minute or two.
+pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("deployment"), pytest.mark.timeout(240)]
 
 TOO_LOW = 8
 """True capacity over the estimate."""
 MBPS = 125_000
+
+
+OPTIONS = ("--period", "--rates", "10,8,6,1", "--duration", "3")
+CHEAT = Path(__file__).parents[1] / "support" / "cheating_relay.py"
+RELAYS = {"honest": [], "miscounting": ["--relay-command", f"{sys.executable} {CHEAT} --cheat miscount=1.2"]}
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """One that has ended."""
+
+    out: Path
+    ended: subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="module")
+def demos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Demo]]]:
+    """One for each kind of relays: all at the same time as the first test, for most of it they wait for slots."""
+
+    def run(kind: str) -> Demo:
+        out = tmp_path_factory.getbasetemp() / f"period-{kind}"
+        return Demo(out, flashflow("demo", *OPTIONS, "--json", *RELAYS[kind], "--out", out, seconds=180))
+
+    with ThreadPoolExecutor(len(RELAYS)) as threads:
+        yield {kind: threads.submit(run, kind) for kind in RELAYS}
 
 
 class ShortPeriods(PeriodPlan):
@@ -84,7 +117,7 @@ def measured(client: CtrlClient, relay: RunningRelay) -> list[dict[str, Any]]:
     return [result for result in reversed(results) if result["meas_id"] != 1]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.usefixtures("demos")
 def test_an_estimate_that_is_eight_times_too_low_grows_until_a_result_is_accepted(tmp_path: Path) -> None:
     """Of the consensus' weight, and of our own accepted result. Nobody asks for a measurement."""
     plan = ShortPeriods((24.0, 16.0), 3, 0.0, "127.0.0.1", weight_share=1 / TOO_LOW, strategy="fastest")
@@ -145,3 +178,39 @@ def check_accepted(client: CtrlClient, relay: RunningRelay) -> None:
     row = published(client)[relay.fingerprint]
     assert int(row["ff_result"]) == last["result_bytes"]
     assert "ff_lower_bound" not in row
+
+
+# --- the demo ---
+
+
+def test_relays_are_measured_in_their_slots_as_they_come_and_go(demos: dict[str, Future[Demo]]) -> None:
+    demo = demos["honest"].result()
+    out, done = demo.out, demo.ended
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    print(done.stderr)
+    assert made == json.loads((out / "demo.json").read_text())
+    (left,) = made["left"]
+    rows = {row["nickname"]: row for row in made["relays"]}
+    assert {*rows, left["nickname"]} == {"relay1", "relay2", "relay3", "relay4"}
+    for row in rows.values():
+        assert abs(row["error_pct"]) <= MAX_COUNT_ERROR_PCT
+        assert row["accepted"]
+        assert row["allocated_mbps"] == pytest.approx(2.953125 * row["configured_mbps"], rel=0.01)
+        assert 0 <= row["slot"] == row["planned_slot"] < made["period_s"] // made["slot_s"]
+        assert f"slot {row['slot']}: {row['nickname']} " in done.stderr
+    assert made["joined"] == ["relay4"]
+    assert rows["relay4"]["joined"]
+    assert left["planned_slot"] > 0  # it left before its slot, and that passed without it
+    assert (left["gave_up_slot"], left["measurements"], left["relay_counted_bytes"]) == (True, 0, 0)
+    v3bw = BandwidthFile((out / "v3bw").read_bytes(), validate=True)
+    assert set(v3bw.measurements) == {row["fingerprint"] for row in rows.values()}
+
+
+def test_relays_that_miscount_by_a_fifth_fail_it(demos: dict[str, Future[Demo]]) -> None:
+    demo = demos["miscounting"].result()
+    out, done = demo.out, demo.ended
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stderr.count("% off the relay's own count") == 3
+    for row in json.loads((out / "demo.json").read_text())["relays"]:
+        assert row["error_pct"] == pytest.approx(100 * (1 / 1.2 - 1), abs=2)
