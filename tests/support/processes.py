@@ -1,4 +1,7 @@
-"""Which processes have ended. A zombie has: when whoever adopted it asks for its status is not ours to say."""
+"""Which processes have ended. A zombie has: when whoever adopted it asks for its status is not ours to say.
+
+But not yet while it has threads: killed ones end in any order, and the last one closes what they share.
+"""
 
 import time
 from collections.abc import Iterable
@@ -11,7 +14,8 @@ from support.waiting import POLL_S
 def has_ended(process: psutil.Process) -> bool:
     """Whether nothing of it runs any more."""
     try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+        is_zombie = process.status() == psutil.STATUS_ZOMBIE
+        return not process.is_running() or (is_zombie and process.num_threads() <= 1)
     except psutil.NoSuchProcess:
         return True
 
