@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from flashflow.ctrl.protocol import CtrlRefusedError
 from flashflow.demo.child import ChildFailedError
 from flashflow.model.errors import LocalError, NetworkError
+from flashflow.shell.files import write_private
 from flashflow.testnet.counts import median_read_mbps
 from flashflow.testnet.links import ShapedLink
 from support.fault_stack import Event, failure_of
@@ -133,17 +133,10 @@ def test_a_relay_filter_that_is_damaged_while_it_runs(host: HostStack) -> None:
     """What was known before stays."""
     path = host.folder / "net" / "relay_filter"
     whole = path.read_text()
-    replace(path, whole[: len(whole) // 2])
+    write_private(path, whole[: len(whole) // 2].encode())  # at once: nobody reads a file that is empty
     wait_for(lambda: f"{path}, line 2: expected " in host.log(), "it is told", 30)
     assert host.measure(host.relays[0])["outcome"] == "ok"
-    replace(path, whole)
-
-
-def replace(path: Path, text: str) -> None:
-    """At once, so that nobody reads a file that is empty."""
-    beside = path.with_name("beside")
-    beside.write_text(text)
-    beside.replace(path)
+    write_private(path, whole.encode())
 
 
 # --- a link that drops packets ---

@@ -1,11 +1,9 @@
 """kill -9 of stock tor, the coordinator's own and relays', while a whole deployment measures."""
 
 import re
-from collections.abc import Iterator
 
 import pytest
 
-from support.real_tor import need_tor
 from support.tor_stack import (
     TorStack,
     failures_of,
@@ -13,6 +11,7 @@ from support.tor_stack import (
     measure,
     measuring,
     restart,
+    started_stack,
     succeed,
     until_accepted,
     until_second,
@@ -26,12 +25,7 @@ _, STEADY, KILLED, REBORN = range(4)
 """What happens to which relay."""
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorStack]:
-    need_tor()
-    with TorStack(tmp_path_factory.mktemp("t")) as stack:
-        stack.start()
-        yield stack
+running = pytest.fixture(scope="module")(started_stack)
 
 
 def lost_and_found(log: str) -> list[float]:

@@ -133,9 +133,7 @@ async def test_one_that_dies_is_told() -> None:
 async def test_one_that_is_stopped_while_it_starts_leaves_nothing() -> None:
     async with running() as bench:
         bench.far_ends.start(StartFarEnd(99, PEER, "127.0.0.1"))
-        assert isinstance(
-            await bench.next(), FarEndReady
-        )  # and by now enough identities are made for all below
+        assert isinstance(await bench.next(), FarEndReady)  # by now there are identities for all below
         bench.far_ends.stop(StopFarEnd(99))
         before, starts = asyncio.all_tasks(), set()
         for number in range(8):

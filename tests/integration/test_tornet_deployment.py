@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from flashflow.model.ids import Fingerprint
 from flashflow.testnet.tornet import VOTING_INTERVAL_S
 from flashflow.testnet.tornet_bw import counts_path
 from flashflow.testnet.tornet_documents import BANDWIDTH_PATH, CONSENSUS_PATH, fetch
-from support.real_tor import need_tor
 from support.tor_stack import (
     ADVERTISED_MBPS,
     NO_SELF_TEST,
@@ -30,6 +28,7 @@ from support.tor_stack import (
     measure,
     measuring,
     reject,
+    started_stack,
     succeed,
     until_accepted,
     v3bw_rows,
@@ -45,12 +44,7 @@ CAPPED, STEADY, _, DROPPED = range(4)
 """What happens to which relay."""
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorStack]:
-    need_tor()
-    with TorStack(tmp_path_factory.mktemp("t")) as stack:
-        stack.start()
-        yield stack
+running = pytest.fixture(scope="module")(started_stack)
 
 
 @pytest.fixture(scope="module")

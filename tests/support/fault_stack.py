@@ -208,12 +208,11 @@ class FaultStack(Deployment):
 
         def is_ready() -> bool:
             try:
-                status = self.status()
                 with self.ctrl() as client:
-                    measurers = client.request("measurers")["measurers"]
+                    status, team = client.request("status"), client.request("measurers")["measurers"]
             except FlashFlowError:  # it is not there yet
                 return False
-            here = [one for one in measurers if one["session"] and one["session"]["phase"] == "open"]
+            here = [one for one in team if one["session"] and one["session"]["phase"] == "open"]
             return status["state"] == "ready" and len(here) == 2 and self._have_clients()
 
         wait_for(is_ready, "the deployment is ready again", PATIENCE_S)

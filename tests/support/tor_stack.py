@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from flashflow.demo.tor_deployment import TorDeployment, TorRelay
 from flashflow.demo.tor_plan import TorPlan
@@ -15,6 +16,7 @@ from flashflow.testnet.counts import median_read_mbps
 from flashflow.testnet.tornet import LIVE_PARAMS, TorNetwork, TorRelaySpec
 from flashflow.testnet.tornet_bw import CELL_SHARE, counts_path, read_bw
 from flashflow.testnet.tornet_node import TorNode, stop_nodes
+from support.real_tor import need_tor
 from support.tor_directory import tors_of
 from support.waiting import wait_for
 
@@ -89,6 +91,14 @@ class TorStack(TorDeployment):
         """Have the coordinator write a v3bw file; its text."""
         with self.ctrl() as client:
             return Path(client.request("v3bw")["path"]).read_text()
+
+
+def started_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorStack]:
+    """What a fixture of one gives."""
+    need_tor()
+    with TorStack(tmp_path_factory.mktemp("t")) as stack:
+        stack.start()
+        yield stack
 
 
 def is_quiet(relay: TorRelay) -> bool:
